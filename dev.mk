@@ -1,0 +1,31 @@
+# Developer commands, beside what PGXS gives.  `make help` lists them.
+.PHONY: archives unit sim format lint help
+
+archives: $(BUILD)/build.ninja
+	cmake --build $(BUILD) --target pg_ha_core pg_ha_agent pg_ha_net
+
+$(BUILD)/build.ninja:
+	cmake -S . -B $(BUILD) -G Ninja
+
+$(ARCHIVES): archives
+$(shlib): $(ARCHIVES)
+$(OBJS): | archives
+-include $(OBJS:.o=.d)
+
+unit: $(BUILD)/build.ninja ## unit and scenario tests; no server needed
+	cmake --build $(BUILD)
+	ctest --test-dir $(BUILD) --output-on-failure
+
+SEEDS ?= 1000
+sim: $(BUILD)/build.ninja ## simulate: make sim SEEDS=20000, or replay one with make sim SEED=7
+	cmake --build $(BUILD) --target sim
+	$(BUILD)/sim $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))
+
+format: ## clang-format over our sources
+	clang-format -i $(wildcard src/*/*.[ch]pp src/*/tests/*.[ch]pp)
+
+lint: $(BUILD)/build.ninja ## dependency rule, exported symbols, clang-tidy
+	scripts/check-dependencies
+
+help:
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// Drives one core Node through the ports: take an event, step, then carry the outputs out in their
+// order.  Persist comes before Send; if persisting fails the rest of the step is dropped and the
+// core is told, so a vote that is not on disk never leaves the node.
+#pragma once
+
+#include "core/node.hpp"
+#include "ports.hpp"
+
+#include <deque>
+
+namespace pg_ha {
+
+class Agent {
+public:
+    // state must come from open_state() or a fresh one; its incarnation is already raised and saved.
+    Agent(Ports ports, const Settings &settings, const DurableState &state, const LocalState &local, std::uint64_t seed);
+
+    void start();
+    void handle(const Event &event); // re-entrant calls (a port that answers at once) are queued
+    void tick() { handle(Tick{}); }
+    Instant next_deadline() const { return node_.next_deadline(); }
+    void reconfigure(const Settings &settings) { node_.reconfigure(settings); }
+    Status status() { return node_.status(ports_.clock.now()); }
+    const DurableState &durable() const { return node_.durable(); }
+
+private:
+    void perform(const Outputs &outputs);
+    void drain();
+
+    Ports ports_;
+    Node node_;
+    std::deque<Event> inbox_;
+    bool busy_ = false;
+};
+
+} // namespace pg_ha

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// The whole system as inputs and outputs: what may happen to a node, and what a node may want.
+// Adapters turn the world into Events and carry out Outputs in the given order.  A failed Persist
+// ends the list: nothing after it may be done (persist, then send, then act).
+#pragma once
+
+#include "message.hpp"
+
+namespace pg_ha {
+
+// ---- what the core must never forget -----------------------------------------------------------
+
+struct DurableState {
+    NodeId self = NodeId::none;
+    std::string node_name;
+    Incarnation incarnation = Incarnation::none;
+    Term term = Term::none;
+    NodeId voted_for = NodeId::none;
+    Configuration configuration; // cluster == no_cluster: never admitted
+    bool operator==(const DurableState &) const = default;
+};
+
+// ---- events ------------------------------------------------------------------------------------
+
+struct Tick {};                        // next_deadline() has come
+struct Received { Message message; };  // authenticated, decoded, bounded
+struct Sampled { LocalState local; Lineage lineage; }; // PostgreSQL looked at; lineage only on a primary
+struct GateClosed { LocalState local; };  // answer to CloseGate: read after the gate was shut
+struct PersistFailed {};               // answer to Persist: state file could not be made durable
+struct LinkUp { NodeId peer; };        // handshake done; peer can be sent to
+// The kernel at the peer's address answered that nobody is there any more: an established link was
+// reset or closed, and connecting again was refused.  Not sent for mere silence.
+struct PeerGone { NodeId peer; };
+// The WAL stream from the primary ended.  finished: end of COPY (clean stop or end of timeline).
+struct StreamEnded { bool finished; };
+struct Promoted { LocalState local; Lineage lineage; }; // PostgreSQL left recovery on timeline = term
+struct PromotionFailed { std::string reason; };
+// This server goes down.  clean: fast or smart stop; otherwise crash, immediate stop, dead postmaster.
+struct ShuttingDown { bool clean; };
+// PostgreSQL's synchronous_standby_names now says `rule` in every process that reads it.
+struct SyncInEffect { SyncRule rule; };
+// ha_bootstrap(): become the primary of a new cluster of one.
+struct Bootstrap {
+    ClusterId cluster;
+    std::uint64_t system_identifier;
+    Timeline timeline;
+};
+
+using Event = std::variant<Tick, Received, Sampled, GateClosed, PersistFailed, LinkUp, PeerGone, StreamEnded, Promoted,
+                           PromotionFailed, ShuttingDown, SyncInEffect, Bootstrap>;
+
+// ---- outputs -----------------------------------------------------------------------------------
+
+struct Send { NodeId to; Body body; };
+struct Persist { DurableState state; };
+// Stop receiving and acknowledging WAL.  Answered at once by GateClosed.
+struct CloseGate {};
+// Stream from this primary.  Idempotent; a change of upstream ends the old walreceiver.
+struct OpenGate { NodeId leader; Term term; Endpoint postgres; };
+// Backends may acknowledge commits until then.  long_ago: fenced now.
+struct SetLease { Instant until; };
+// Leave recovery on timeline = term.  Answered by Promoted or PromotionFailed.
+struct Promote { Term term; };
+// Make PostgreSQL wait for this rule.  Answered by SyncInEffect, also when nothing had to change.
+struct ApplySync { SyncRule rule; std::vector<std::string> names; };
+// The peers to hold links to, and where.
+struct SetPeers { std::vector<Member> members; };
+// One row for ha_events and one line for the server log.
+struct Note {
+    Role from; Role to; Term term; Position position; std::string reason;
+};
+struct Trace { std::string line; }; // only when Settings::tracing
+
+using Output = std::variant<Send, Persist, CloseGate, OpenGate, SetLease, Promote, ApplySync, SetPeers, Note, Trace>;
+using Outputs = std::vector<Output>;
+
+} // namespace pg_ha

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// Everything members say to each other.  Meaning and order: docs/protocol.md, "Messages".
+// Bytes and bounds are the codec's business (src/agent/codec.hpp).
+#pragma once
+
+#include "configuration.hpp"
+
+#include <variant>
+
+namespace pg_ha {
+
+// What a node is, as it says itself.
+enum class Role : std::uint8_t {
+    passive = 0,   // no cluster yet: before ha_bootstrap(), or not admitted
+    joining = 1,   // asks for admission
+    standby = 2,   // follows, or looks for, a primary
+    candidate = 3, // stands for election
+    promoting = 4, // elected; PostgreSQL still leaves recovery
+    primary = 5,   // elected and open; may acknowledge while the lease runs
+    deposed = 6,   // PostgreSQL is writable but the term is over: fenced until restarted as a standby
+    stopping = 7,  // has resigned, PostgreSQL goes down
+};
+const char *to_string(Role role);
+
+// What PostgreSQL on this node looks like.  Sampled by the adapter.
+struct LocalState {
+    bool in_recovery = true;
+    bool position_known = false; // false: restarted, local WAL not used up yet; must not vote or stand
+    Position position;           // end of flushed (or replayed, if greater) WAL
+    Lsn replayed = Lsn::none;
+    bool streaming = false;      // a walreceiver receives, or (primary) always false
+    std::uint32_t replay_lag_ms = 0;
+    bool operator==(const LocalState &) const = default;
+};
+
+struct LinkReport {
+    NodeId peer = NodeId::none;
+    std::uint32_t rtt_us = 0;        // 0: never measured
+    std::uint32_t last_heard_ms = 0; // age; UINT32_MAX: never
+    std::uint32_t missed = 0;        // heartbeats in a row without an answer
+    bool operator==(const LinkReport &) const = default;
+};
+
+// One row of the member table.  The owner raises `sequence`; the newest (incarnation, sequence) wins.
+struct MemberReport {
+    NodeId id = NodeId::none;
+    Incarnation incarnation = Incarnation::none;
+    std::uint64_t sequence = 0;
+    Role role = Role::passive;
+    Term term = Term::none;
+    LocalState local;
+    std::string reason;            // why it is what it is, for people; <= 200 bytes
+    std::vector<LinkReport> links; // what it sees of the others
+    bool operator==(const MemberReport &) const = default;
+};
+
+// Sent to every member once per heartbeat_interval.  A primary's heartbeat renews its lease when a
+// majority answers; `sent` comes back in the answer, so that the lease counts from sending.
+struct Heartbeat {
+    Instant sent{};
+    NodeId leader = NodeId::none;    // whom the sender follows in its term; itself: it is the primary
+    Version config_version;
+    std::optional<Configuration> configuration; // present when the receiver is known to have an older one
+    Lineage lineage;                 // primary only
+    Lsn lineage_confirmed = Lsn::none; // primary only: the primary's flush position
+    MemberReport self;
+    std::vector<MemberReport> table; // a few other rows, in turn
+};
+
+struct HeartbeatReply {
+    Instant sent{};                  // copied from the heartbeat
+    bool follows = false;            // the sender accepts the receiver as primary of this term
+    Version config_version;          // what the sender has stored
+    MemberReport self;
+};
+
+// A question without consequence: would you vote for me?  (Raft thesis, section 9.6.)
+struct VoteRequest {
+    bool pre = false;        // PreVote: term is the one the sender would start
+    Term term = Term::none;
+    Position position;
+    Term resigned = Term::none; // the primary of this term said itself that it is gone
+    Version config_version;
+};
+
+enum class Refusal : std::uint8_t {
+    none = 0,
+    stale_term = 1,         // voter knows a higher term
+    already_voted = 2,      // for another candidate in this term
+    promised = 3,           // the current primary still has the voter's promise
+    position_behind = 4,    // candidate's WAL ends before the voter's
+    position_unknown = 5,   // voter restarted and has not read its WAL to the end
+    not_eligible = 6,       // candidate is no data voter, or has priority 0
+    not_voter = 7,          // the one asked does not vote
+    just_restarted = 8,     // voter does not know its earlier promise
+    storage_failed = 9,     // vote could not be made durable
+};
+const char *to_string(Refusal refusal);
+
+struct VoteReply {
+    bool pre = false;
+    Term term = Term::none;  // the requested term
+    bool granted = false;
+    Refusal refusal = Refusal::none;
+    Position position;       // frozen (vote) or current (pre-vote); 0 if unknown
+    std::optional<Configuration> configuration; // when newer than the candidate's
+};
+
+// The primary of `term` is gone and says so.  clean: it stops with all WAL sent; wait for the end
+// of the stream before electing.
+struct Resign {
+    bool clean = false;
+};
+
+// "Your WAL is ahead of mine: stand yourself, now."
+struct StandNow {};
+
+// A node that is no member asks the primary for admission as learner.
+struct JoinRequest {
+    Member self;
+    std::uint64_t system_identifier = 0;
+};
+
+enum class Rejection : std::uint8_t {
+    name_in_use = 0,        // a living member has this node_name
+    wrong_system = 1,       // other system identifier: not a clone of this cluster
+    stale_incarnation = 2,  // state directory was rolled back: the identity is void
+    not_member = 3,         // removed, or never admitted: ask for admission
+    cluster_full = 4,
+};
+const char *to_string(Rejection rejection);
+
+struct Rejected {
+    Rejection why = Rejection::not_member;
+    Incarnation incarnation = Incarnation::none; // of the frame that was rejected
+};
+
+using Body = std::variant<Heartbeat, HeartbeatReply, VoteRequest, VoteReply, Resign, StandNow, JoinRequest, Rejected>;
+
+struct Message {
+    ClusterId cluster;
+    NodeId from = NodeId::none;
+    NodeId to = NodeId::none;
+    Incarnation incarnation = Incarnation::none; // of the sender
+    Term term = Term::none;                      // sender's current term
+    Body body;
+};
+
+} // namespace pg_ha

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// What an operator may choose.  Nothing here can break safety; validate() refuses timing that
+// would make the cluster nervous or deaf, and names every violated rule at once.
+#pragma once
+
+#include "configuration.hpp"
+
+namespace pg_ha {
+
+struct Settings {
+    std::string node_name;
+    Endpoint peer;               // advertised
+    Endpoint postgres;           // advertised
+    MemberKind kind = MemberKind::data;
+    Duration heartbeat_interval = std::chrono::milliseconds(200);
+    Duration lease_duration = std::chrono::seconds(2);
+    bool synchronous = true;
+    std::uint64_t max_lag_on_failover = 16 << 20; // bytes; asynchronous mode only
+    std::uint16_t priority = 100;                 // 0 = never primary
+    bool tracing = false;
+};
+
+// The part of the lease that is not used, so that clocks running up to 5 % fast or slow against
+// each other cannot make a voter's promise end before the primary's lease.
+constexpr Duration drift_margin(Duration lease) { return lease / 10; }
+
+struct SettingError {
+    std::string message;
+    std::string hint;
+};
+std::vector<SettingError> validate(const Settings &settings);
+
+// node_name: 1 to 63 of [a-z0-9_-], starting with a letter or digit: safe in
+// synchronous_standby_names, in file names and in labels.
+bool valid_node_name(const std::string &name);
+
+} // namespace pg_ha

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// One snapshot that feeds SQL, logs, tools and the simulator, so that they cannot disagree.
+#pragma once
+
+#include "event.hpp"
+
+namespace pg_ha {
+
+enum class Liveness : std::uint8_t { alive = 0, suspect = 1, unreachable = 2 };
+const char *to_string(Liveness liveness);
+
+struct MemberStatus {
+    Member member;
+    MemberReport report;            // newest known
+    Liveness liveness = Liveness::unreachable;
+    bool self = false;
+    bool is_primary = false;
+    bool in_sync_set = false;
+    std::int64_t lag_bytes = -1;    // behind the primary's flush position; -1: unknown
+    Duration last_heard{-1};        // since the last direct message; negative: never
+};
+
+struct Status {
+    NodeId self = NodeId::none;
+    Role role = Role::passive;
+    Term term = Term::none;
+    NodeId primary = NodeId::none;     // none: unknown
+    Instant lease_until{};             // of this node, if primary
+    bool quorum = false;               // this node hears a majority of the voters
+    Configuration configuration;
+    bool configuration_in_force = false; // as far as this node knows
+    bool failover_possible = false;
+    std::string failover_reason;       // why not; empty if possible
+    std::string reason;                // why this node is what it is, and what to do about it
+    std::vector<MemberStatus> members; // by name
+};
+
+} // namespace pg_ha
