@@ -2,8 +2,9 @@
 //
 // The network as its users see it; no Boost type shows.  One thread calls everything here.
 //
-// Each node dials every peer; a link carries only the dialler's messages, so a pair of nodes has two
-// TCP connections and a one-way cut shows as what it is.  TLS 1.3, both sides proven by the
+// Each node dials every peer and sends on the link it dialled, so a pair of nodes has two TCP
+// connections.  Only while there is no dialled link, send() answers on the link the peer dialled
+// (how a node that is no member yet hears why it was refused).  TLS 1.3, both sides proven by the
 // cluster secret (external PSK with ECDHE); there is no plaintext mode.  After TLS comes one
 // handshake (Hello/Welcome: version range, cluster id, node id, name, system identifier), then
 // frames: 4-byte length <= 64 KiB, checked before allocation, then one encoded Message.
@@ -13,6 +14,7 @@
 
 #include <array>
 #include <functional>
+#include <memory>
 
 namespace pg_ha {
 
