@@ -39,6 +39,8 @@ public:
     virtual void open_gate(const OpenGate &upstream) = 0;
     virtual void set_lease(Instant until) = 0;
     virtual void promote(Term term) = 0;              // answer comes as an event
+    // Fence, write standby.signal, provoke the crash-restart cycle.  May end this process.
+    virtual void demote(const std::string &reason) = 0;
     virtual void apply_sync(const ApplySync &sync) = 0; // answer comes as an event
     virtual void note(const Note &note) = 0;
     virtual void trace(const std::string &line) = 0;

@@ -62,6 +62,9 @@ struct OpenGate { NodeId leader; Term term; Endpoint postgres; };
 struct SetLease { Instant until; };
 // Leave recovery on timeline = term.  Answered by Promoted or PromotionFailed.
 struct Promote { Term term; };
+// PostgreSQL is writable here although another term has begun (or it was promoted by hand): turn it
+// into a standby in place (standby.signal, then a crash-restart cycle).  The process ends.
+struct Demote { std::string reason; };
 // Make PostgreSQL wait for this rule.  Answered by SyncInEffect, also when nothing had to change.
 struct ApplySync { SyncRule rule; std::vector<std::string> names; };
 // The peers to hold links to, and where.
@@ -72,7 +75,7 @@ struct Note {
 };
 struct Trace { std::string line; }; // only when Settings::tracing
 
-using Output = std::variant<Send, Persist, CloseGate, OpenGate, SetLease, Promote, ApplySync, SetPeers, Note, Trace>;
+using Output = std::variant<Send, Persist, CloseGate, OpenGate, SetLease, Promote, Demote, ApplySync, SetPeers, Note, Trace>;
 using Outputs = std::vector<Output>;
 
 } // namespace pg_ha

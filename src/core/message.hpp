@@ -51,7 +51,7 @@ struct MemberReport {
     Term term = Term::none;
     LocalState local;
     std::string reason;            // why it is what it is, for people; <= 200 bytes
-    std::vector<LinkReport> links; // what it sees of the others
+    std::vector<LinkReport> links; // what it sees of the others; empty: as last time
     bool operator==(const MemberReport &) const = default;
 };
 
@@ -59,6 +59,7 @@ struct MemberReport {
 // majority answers; `sent` comes back in the answer, so that the lease counts from sending.
 struct Heartbeat {
     Instant sent{};
+    bool wants_reply = false;        // always from a primary; from others now and then, to measure the link
     NodeId leader = NodeId::none;    // whom the sender follows in its term; itself: it is the primary
     Version config_version;
     std::optional<Configuration> configuration; // present when the receiver is known to have an older one

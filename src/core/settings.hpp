@@ -9,6 +9,8 @@
 namespace pg_ha {
 
 struct Settings {
+    ClusterId cluster;                   // from the secret
+    std::uint64_t system_identifier = 0; // of the local data directory; 0 on a witness
     std::string node_name;
     Endpoint peer;               // advertised
     Endpoint postgres;           // advertised
