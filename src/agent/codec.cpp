@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// Core structs <-> wire.proto.  Every decode_ function returns false for a value that the core must
+// never see: text too long or with characters that could end up in a connection string, counts
+// above the limits, enumerations out of range, members or sync set not in strictly ascending order
+// (a member named twice would be counted twice).
+//
+// Decoding must never throw on bad input, and never allocate more than a small multiple of the
+// bytes it was given.  Both directions use a protobuf arena on a reused block: 32 peers at five
+// heartbeats a second should cost microseconds, not thousands of allocations.  Limits and round
+// trips are tested in tests/codec_test.cpp.
+#include "codec.hpp"
+
+#include "wire.pb.h"
+
+#include <google/protobuf/arena.h>
+
+#include <algorithm>
+#include <limits>
+
+namespace pg_ha {
+
+namespace {
+
+constexpr std::size_t name_bytes_max = 63;
+constexpr std::size_t host_bytes_max = 255;
+constexpr std::size_t reason_bytes_max = 200;
+constexpr std::size_t arena_block_bytes = 32 * 1024; // holds every usual message; larger ones use the heap
+
+// One block for the thread: only one arena lives at a time, since nothing here nests.
+google::protobuf::ArenaOptions arena_options() {
+    alignas(16) static thread_local char block[arena_block_bytes];
+    google::protobuf::ArenaOptions options;
+    options.initial_block = block;
+    options.initial_block_size = sizeof(block);
+    return options;
+}
+
+template <typename Enum> bool decode_enum(std::uint32_t value, Enum last, Enum &out) {
+    if (value > static_cast<std::uint32_t>(last))
+        return false;
+    out = static_cast<Enum>(value);
+    return true;
+}
+
+bool decode_name(const std::string &text, std::string &out) {
+    const auto allowed = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+    };
+    if (text.size() > name_bytes_max || !std::all_of(text.begin(), text.end(), allowed))
+        return false;
+    out = text;
+    return true;
+}
+
+// Hosts go into connection strings: no quotes, blanks or backslashes, whoever sent them.
+bool decode_host(const std::string &text, std::string &out) {
+    const auto allowed = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == ':' ||
+               c == '-' || c == '_' || c == '%' || c == '/';
+    };
+    if (text.size() > host_bytes_max || !std::all_of(text.begin(), text.end(), allowed))
+        return false;
+    out = text;
+    return true;
+}
+
+// At most reason_bytes_max bytes, not ending inside a UTF-8 character.
+std::string_view shortened(const std::string &reason) {
+    if (reason.size() <= reason_bytes_max)
+        return reason;
+    std::size_t end = reason_bytes_max;
+    while (end > 0 && (static_cast<unsigned char>(reason[end]) & 0xC0) == 0x80)
+        --end;
+    return std::string_view(reason).substr(0, end);
+}
+
+// ---- endpoint, member, configuration ------------------------------------------------------------
+
+void put(wire::Endpoint &out, const Endpoint &in) {
+    out.set_host(in.host);
+    out.set_port(in.port);
+}
+
+bool get(const wire::Endpoint &in, Endpoint &out) {
+    if (in.port() > std::numeric_limits<std::uint16_t>::max())
+        return false;
+    out.port = static_cast<std::uint16_t>(in.port());
+    return decode_host(in.host(), out.host);
+}
+
+void put(wire::Member &out, const Member &in) {
+    out.set_id(raw(in.id));
+    out.set_name(in.name);
+    out.set_kind(static_cast<std::uint32_t>(in.kind));
+    out.set_voter(in.voter);
+    put(*out.mutable_peer(), in.peer);
+    put(*out.mutable_postgres(), in.postgres);
+    out.set_priority(in.priority);
+}
+
+bool get(const wire::Member &in, Member &out) {
+    if (in.id() == 0 || in.priority() > std::numeric_limits<std::uint16_t>::max())
+        return false;
+    out.id = static_cast<NodeId>(in.id());
+    out.voter = in.voter();
+    out.priority = static_cast<std::uint16_t>(in.priority());
+    return decode_name(in.name(), out.name) && decode_enum(in.kind(), MemberKind::witness, out.kind) &&
+           get(in.peer(), out.peer) && get(in.postgres(), out.postgres);
+}
+
+void put(wire::Configuration &out, const Configuration &in) {
+    out.set_cluster_high(in.cluster.high);
+    out.set_cluster_low(in.cluster.low);
+    out.set_system_identifier(in.system_identifier);
+    out.set_version_term(raw(in.version.term));
+    out.set_version_index(in.version.index);
+    for (const Member &member : in.members)
+        put(*out.add_members(), member);
+    for (const NodeId id : in.sync.set)
+        out.add_sync_set(raw(id));
+    out.set_sync_quorum(in.sync.quorum);
+    out.set_synchronous(in.synchronous);
+}
+
+bool get(const wire::Configuration &in, Configuration &out) {
+    if (in.members_size() > static_cast<int>(members_max) || in.sync_set_size() > static_cast<int>(members_max))
+        return false;
+    // Nothing is acknowledged by nobody: a quorum of 0 would say so.
+    if (in.sync_quorum() < 1 || in.sync_quorum() > members_max)
+        return false;
+    out.cluster = {in.cluster_high(), in.cluster_low()};
+    out.system_identifier = in.system_identifier();
+    out.version = {static_cast<Term>(in.version_term()), in.version_index()};
+    out.members.resize(static_cast<std::size_t>(in.members_size()));
+    for (int i = 0; i < in.members_size(); ++i) {
+        if (i > 0 && in.members(i).id() <= in.members(i - 1).id())
+            return false;
+        if (!get(in.members(i), out.members[static_cast<std::size_t>(i)]))
+            return false;
+    }
+    out.sync.set.reserve(static_cast<std::size_t>(in.sync_set_size()));
+    for (int i = 0; i < in.sync_set_size(); ++i) {
+        if (in.sync_set(i) == 0 || (i > 0 && in.sync_set(i) <= in.sync_set(i - 1)))
+            return false;
+        out.sync.set.push_back(static_cast<NodeId>(in.sync_set(i)));
+    }
+    out.sync.quorum = static_cast<std::uint16_t>(in.sync_quorum());
+    out.synchronous = in.synchronous();
+    return true;
+}
+
+// ---- reports --------------------------------------------------------------------------------------
+
+void put(wire::MemberReport &out, const MemberReport &in) {
+    out.set_id(raw(in.id));
+    out.set_incarnation(raw(in.incarnation));
+    out.set_sequence(in.sequence);
+    out.set_role(static_cast<std::uint32_t>(in.role));
+    out.set_term(raw(in.term));
+    out.set_in_recovery(in.local.in_recovery);
+    out.set_position_known(in.local.position_known);
+    out.set_position_timeline(raw(in.local.position.timeline));
+    out.set_position_lsn(raw(in.local.position.lsn));
+    out.set_replayed(raw(in.local.replayed));
+    out.set_streaming(in.local.streaming);
+    out.set_replay_lag_ms(in.local.replay_lag_ms);
+    const std::string_view reason = shortened(in.reason);
+    out.set_reason(reason.data(), reason.size());
+    if (in.links.empty())
+        return;
+    wire::Links &links = *out.mutable_links();
+    const int count = static_cast<int>(in.links.size());
+    links.mutable_peer()->Reserve(count);
+    links.mutable_rtt_us()->Reserve(count);
+    links.mutable_last_heard_ms()->Reserve(count);
+    links.mutable_missed()->Reserve(count);
+    for (const LinkReport &link : in.links) {
+        links.add_peer(raw(link.peer));
+        links.add_rtt_us(link.rtt_us);
+        links.add_last_heard_ms(link.last_heard_ms);
+        links.add_missed(link.missed);
+    }
+}
+
+bool get(const wire::Links &in, std::vector<LinkReport> &out) {
+    const int count = in.peer_size();
+    if (count > static_cast<int>(members_max) || in.rtt_us_size() != count || in.last_heard_ms_size() != count ||
+        in.missed_size() != count)
+        return false;
+    out.resize(static_cast<std::size_t>(count));
+    for (int i = 0; i < count; ++i)
+        out[static_cast<std::size_t>(i)] = {static_cast<NodeId>(in.peer(i)), in.rtt_us(i), in.last_heard_ms(i),
+                                            in.missed(i)};
+    return true;
+}
+
+bool get(const wire::MemberReport &in, MemberReport &out) {
+    if (in.reason().size() > reason_bytes_max || !decode_enum(in.role(), Role::stopping, out.role))
+        return false;
+    out.id = static_cast<NodeId>(in.id());
+    out.incarnation = static_cast<Incarnation>(in.incarnation());
+    out.sequence = in.sequence();
+    out.term = static_cast<Term>(in.term());
+    out.local.in_recovery = in.in_recovery();
+    out.local.position_known = in.position_known();
+    out.local.position = {static_cast<Timeline>(in.position_timeline()), static_cast<Lsn>(in.position_lsn())};
+    out.local.replayed = static_cast<Lsn>(in.replayed());
+    out.local.streaming = in.streaming();
+    out.local.replay_lag_ms = in.replay_lag_ms();
+    out.reason = in.reason();
+    return !in.has_links() || get(in.links(), out.links);
+}
+
+// ---- bodies ---------------------------------------------------------------------------------------
+
+std::uint64_t nanoseconds(Instant instant) { return static_cast<std::uint64_t>(instant.time_since_epoch().count()); }
+Instant instant(std::uint64_t nanoseconds) { return Instant(Duration(static_cast<Duration::rep>(nanoseconds))); }
+
+void put(wire::Message &message, const Heartbeat &in) {
+    wire::Heartbeat &out = *message.mutable_heartbeat();
+    out.set_sent_ns(nanoseconds(in.sent));
+    out.set_wants_reply(in.wants_reply);
+    out.set_leader(raw(in.leader));
+    out.set_config_version_term(raw(in.config_version.term));
+    out.set_config_version_index(in.config_version.index);
+    if (in.configuration)
+        put(*out.mutable_configuration(), *in.configuration);
+    if (!in.lineage.empty()) {
+        wire::Lineage &lineage = *out.mutable_lineage();
+        for (const TimelineEnd &entry : in.lineage) {
+            lineage.add_timeline(raw(entry.timeline));
+            lineage.add_end(raw(entry.end));
+        }
+    }
+    out.set_lineage_confirmed(raw(in.lineage_confirmed));
+    put(*out.mutable_self(), in.self);
+    out.mutable_table()->Reserve(static_cast<int>(in.table.size()));
+    for (const MemberReport &row : in.table)
+        put(*out.add_table(), row);
+}
+
+bool get(const wire::Heartbeat &in, Heartbeat &out) {
+    const int lineage_count = in.lineage().timeline_size();
+    if (lineage_count > static_cast<int>(lineage_entries_max) || in.lineage().end_size() != lineage_count ||
+        in.table_size() > static_cast<int>(members_max))
+        return false;
+    out.sent = instant(in.sent_ns());
+    out.wants_reply = in.wants_reply();
+    out.leader = static_cast<NodeId>(in.leader());
+    out.config_version = {static_cast<Term>(in.config_version_term()), in.config_version_index()};
+    if (in.has_configuration() && !get(in.configuration(), out.configuration.emplace()))
+        return false;
+    out.lineage.reserve(static_cast<std::size_t>(lineage_count));
+    for (int i = 0; i < lineage_count; ++i)
+        out.lineage.push_back(
+            {static_cast<Timeline>(in.lineage().timeline(i)), static_cast<Lsn>(in.lineage().end(i))});
+    out.lineage_confirmed = static_cast<Lsn>(in.lineage_confirmed());
+    out.table.resize(static_cast<std::size_t>(in.table_size()));
+    for (int i = 0; i < in.table_size(); ++i)
+        if (!get(in.table(i), out.table[static_cast<std::size_t>(i)]))
+            return false;
+    return get(in.self(), out.self);
+}
+
+void put(wire::Message &message, const HeartbeatReply &in) {
+    wire::HeartbeatReply &out = *message.mutable_heartbeat_reply();
+    out.set_sent_ns(nanoseconds(in.sent));
+    out.set_follows(in.follows);
+    out.set_config_version_term(raw(in.config_version.term));
+    out.set_config_version_index(in.config_version.index);
+    put(*out.mutable_self(), in.self);
+}
+
+bool get(const wire::HeartbeatReply &in, HeartbeatReply &out) {
+    out.sent = instant(in.sent_ns());
+    out.follows = in.follows();
+    out.config_version = {static_cast<Term>(in.config_version_term()), in.config_version_index()};
+    return get(in.self(), out.self);
+}
+
+void put(wire::Message &message, const VoteRequest &in) {
+    wire::VoteRequest &out = *message.mutable_vote_request();
+    out.set_pre(in.pre);
+    out.set_term(raw(in.term));
+    out.set_position_timeline(raw(in.position.timeline));
+    out.set_position_lsn(raw(in.position.lsn));
+    out.set_resigned(raw(in.resigned));
+    out.set_config_version_term(raw(in.config_version.term));
+    out.set_config_version_index(in.config_version.index);
+}
+
+bool get(const wire::VoteRequest &in, VoteRequest &out) {
+    out.pre = in.pre();
+    out.term = static_cast<Term>(in.term());
+    out.position = {static_cast<Timeline>(in.position_timeline()), static_cast<Lsn>(in.position_lsn())};
+    out.resigned = static_cast<Term>(in.resigned());
+    out.config_version = {static_cast<Term>(in.config_version_term()), in.config_version_index()};
+    return true;
+}
+
+void put(wire::Message &message, const VoteReply &in) {
+    wire::VoteReply &out = *message.mutable_vote_reply();
+    out.set_pre(in.pre);
+    out.set_term(raw(in.term));
+    out.set_granted(in.granted);
+    out.set_refusal(static_cast<std::uint32_t>(in.refusal));
+    out.set_position_timeline(raw(in.position.timeline));
+    out.set_position_lsn(raw(in.position.lsn));
+    if (in.configuration)
+        put(*out.mutable_configuration(), *in.configuration);
+}
+
+bool get(const wire::VoteReply &in, VoteReply &out) {
+    out.pre = in.pre();
+    out.term = static_cast<Term>(in.term());
+    out.granted = in.granted();
+    out.position = {static_cast<Timeline>(in.position_timeline()), static_cast<Lsn>(in.position_lsn())};
+    if (in.has_configuration() && !get(in.configuration(), out.configuration.emplace()))
+        return false;
+    return decode_enum(in.refusal(), Refusal::storage_failed, out.refusal);
+}
+
+void put(wire::Message &message, const Resign &in) { message.mutable_resign()->set_clean(in.clean); }
+
+bool get(const wire::Resign &in, Resign &out) {
+    out.clean = in.clean();
+    return true;
+}
+
+void put(wire::Message &message, const StandNow &) { message.mutable_stand_now(); }
+
+bool get(const wire::StandNow &, StandNow &) { return true; }
+
+void put(wire::Message &message, const JoinRequest &in) {
+    wire::JoinRequest &out = *message.mutable_join_request();
+    put(*out.mutable_self(), in.self);
+    out.set_system_identifier(in.system_identifier);
+}
+
+bool get(const wire::JoinRequest &in, JoinRequest &out) {
+    out.system_identifier = in.system_identifier();
+    return get(in.self(), out.self);
+}
+
+void put(wire::Message &message, const Rejected &in) {
+    wire::Rejected &out = *message.mutable_rejected();
+    out.set_why(static_cast<std::uint32_t>(in.why));
+    out.set_incarnation(raw(in.incarnation));
+}
+
+bool get(const wire::Rejected &in, Rejected &out) {
+    out.incarnation = static_cast<Incarnation>(in.incarnation());
+    return decode_enum(in.why(), Rejection::cluster_full, out.why);
+}
+
+// Decode in place: a heartbeat is too large to be built first and moved into the variant.
+template <typename T, typename Wire> bool get_body(const Wire &in, Body &out) { return get(in, out.emplace<T>()); }
+
+bool get_body(const wire::Message &in, Body &out) {
+    switch (in.body_case()) {
+    case wire::Message::kHeartbeat:
+        return get_body<Heartbeat>(in.heartbeat(), out);
+    case wire::Message::kHeartbeatReply:
+        return get_body<HeartbeatReply>(in.heartbeat_reply(), out);
+    case wire::Message::kVoteRequest:
+        return get_body<VoteRequest>(in.vote_request(), out);
+    case wire::Message::kVoteReply:
+        return get_body<VoteReply>(in.vote_reply(), out);
+    case wire::Message::kResign:
+        return get_body<Resign>(in.resign(), out);
+    case wire::Message::kStandNow:
+        return get_body<StandNow>(in.stand_now(), out);
+    case wire::Message::kJoinRequest:
+        return get_body<JoinRequest>(in.join_request(), out);
+    case wire::Message::kRejected:
+        return get_body<Rejected>(in.rejected(), out);
+    case wire::Message::BODY_NOT_SET: // a body that only newer members know
+        return false;
+    }
+    return false;
+}
+
+} // namespace
+
+std::string encode(const Message &message) {
+    google::protobuf::Arena arena(arena_options());
+    auto &out = *google::protobuf::Arena::CreateMessage<wire::Message>(&arena);
+    out.set_cluster_high(message.cluster.high);
+    out.set_cluster_low(message.cluster.low);
+    out.set_from(raw(message.from));
+    out.set_to(raw(message.to));
+    out.set_incarnation(raw(message.incarnation));
+    out.set_term(raw(message.term));
+    std::visit([&out](const auto &body) { put(out, body); }, message.body);
+    return out.SerializeAsString();
+}
+
+std::optional<Message> decode_message(std::string_view bytes) {
+    std::optional<Message> message;
+    if (bytes.size() > frame_bytes_max)
+        return message;
+    google::protobuf::Arena arena(arena_options());
+    auto &in = *google::protobuf::Arena::CreateMessage<wire::Message>(&arena);
+    if (!in.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) || in.from() == 0)
+        return message;
+    message.emplace();
+    message->cluster = {in.cluster_high(), in.cluster_low()};
+    message->from = static_cast<NodeId>(in.from());
+    message->to = static_cast<NodeId>(in.to());
+    message->incarnation = static_cast<Incarnation>(in.incarnation());
+    message->term = static_cast<Term>(in.term());
+    if (!get_body(in, message->body))
+        message.reset();
+    return message;
+}
+
+std::string encode(const DurableState &state) {
+    google::protobuf::Arena arena(arena_options());
+    auto &out = *google::protobuf::Arena::CreateMessage<wire::DurableState>(&arena);
+    out.set_self(raw(state.self));
+    out.set_node_name(state.node_name);
+    out.set_incarnation(raw(state.incarnation));
+    out.set_term(raw(state.term));
+    out.set_voted_for(raw(state.voted_for));
+    put(*out.mutable_configuration(), state.configuration);
+    return out.SerializeAsString();
+}
+
+std::optional<DurableState> decode_state(std::string_view bytes) {
+    std::optional<DurableState> state;
+    if (bytes.size() > frame_bytes_max)
+        return state;
+    google::protobuf::Arena arena(arena_options());
+    auto &in = *google::protobuf::Arena::CreateMessage<wire::DurableState>(&arena);
+    if (!in.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
+        return state;
+    state.emplace();
+    state->self = static_cast<NodeId>(in.self());
+    state->incarnation = static_cast<Incarnation>(in.incarnation());
+    state->term = static_cast<Term>(in.term());
+    state->voted_for = static_cast<NodeId>(in.voted_for());
+    if (!decode_name(in.node_name(), state->node_name) || !get(in.configuration(), state->configuration))
+        state.reset();
+    return state;
+}
+
+} // namespace pg_ha
