@@ -172,8 +172,9 @@ link_missing() {
 work_directory() {
     local dir=$1
     if [ -e "$dir" ] || [ -L "$dir" ]; then
-        [ -d "$dir" ] && [ ! -L "$dir" ] && [ -O "$dir" ] && [ -e "$dir/.pg_ha_scratch" ] ||
+        if [ ! -d "$dir" ] || [ -L "$dir" ] || [ ! -O "$dir" ] || [ ! -e "$dir/.pg_ha_scratch" ]; then
             die 2 "$dir exists and was not made by this script; choose another with --dir"
+        fi
     else
         mkdir -m 0755 "$dir" || die 2 "cannot make $dir"
         : >"$dir/.pg_ha_scratch"

@@ -1,0 +1,557 @@
+# SPDX-License-Identifier: PostgreSQL
+#
+# Real servers for the TAP tests: makes them, breaks them, asks them, and shows every log when an
+# expectation is not met.  Perl core modules only.
+#
+# Everything a node started is a descendant of this process, even after its postmaster was killed
+# (child subreaper), so tests can freeze or kill whole nodes and nothing stays behind.  There are no
+# sleeps that a test relies on: every wait is a poll with a limit and a sentence of its own.
+package PgHaCluster;
+
+use strict;
+use warnings;
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
+use File::Copy qw(copy);
+use File::Path qw(remove_tree);
+use File::Temp qw(tempdir);
+use IO::Select;
+use IO::Socket::INET;
+use POSIX qw(:sys_wait_h setsid);
+use Test::More;
+use Time::HiRes qw(time sleep);
+
+my $limit_default = 60;    # seconds; generous: tests must not fail because a machine is busy
+my $file_limit = 300;      # seconds for a whole test file
+my %exited;                # pid -> wait status of processes that ended
+my @clusters;
+
+# ---- this process -----------------------------------------------------------------------------------
+
+sub become_subreaper {
+    my %prctl = ('x86_64' => 157, 'aarch64' => 167, 'i686' => 172, 'riscv64' => 167, 'ppc64le' => 171);
+    my $machine = (POSIX::uname())[4];
+    die "no number of prctl(2) known for $machine\n" unless $prctl{$machine};
+    syscall($prctl{$machine}, 36, 1, 0, 0, 0) == 0 or die "prctl: $!\n";    # PR_SET_CHILD_SUBREAPER
+}
+
+# PostgreSQL refuses root.  The test itself becomes the user of the Debian package, so that it may
+# signal and read everything the servers make; files under /root were read by then.
+sub drop_root {
+    my ($dir) = @_;
+    return if $> != 0;
+    my (undef, undef, $uid, $gid) = getpwnam('postgres') or die "there is no user postgres\n";
+    chown $uid, $gid, $dir, glob("$dir/*");
+    chdir $dir or die "$dir: $!\n";
+    $( = $gid;
+    $) = "$gid $gid";
+    POSIX::setuid($uid);
+    die "could not become the user postgres\n" if $> != $uid || $< != $uid;
+    $ENV{HOME} = '/var/lib/postgresql';
+}
+
+# Collect ended children, also adopted ones, so that nobody mistakes a zombie for a live server.
+sub reap {
+    while ((my $pid = waitpid(-1, WNOHANG)) > 0) { $exited{$pid} = $?; }
+}
+
+sub process_state {
+    my ($pid) = @_;
+    open my $in, '<', "/proc/$pid/stat" or return;
+    my $line = <$in> // return;
+    return $line =~ m{^\d+ \(.*\) (\S) (\d+)}s ? ($1, $2) : ();
+}
+
+sub is_running {
+    my ($pid) = @_;
+    reap();
+    my ($state) = process_state($pid);
+    return defined $state && $state ne 'Z';
+}
+
+# The process and everything below it.
+sub family {
+    my ($pid) = @_;
+    my %children;
+    for my $path (glob '/proc/[0-9]*') {
+        my ($child) = $path =~ m{(\d+)$};
+        my (undef, $parent) = process_state($child) or next;
+        push @{ $children{$parent} }, $child if defined $parent;
+    }
+    my @all = ($pid);
+    for (my $i = 0; $i < @all; ++$i) { push @all, @{ $children{ $all[$i] } // [] }; }
+    return @all;
+}
+
+# Run a command to its end; (status, stdout, stderr).  Status 124: it took longer than the limit.
+sub run_command {
+    my ($limit, @command) = @_;
+    pipe(my $out_read, my $out_write) or die $!;
+    pipe(my $err_read, my $err_write) or die $!;
+    my $pid = fork() // die "fork: $!";
+    if (!$pid) {
+        open STDIN, '<', '/dev/null';
+        open STDOUT, '>&', $out_write;
+        open STDERR, '>&', $err_write;
+        exec { $command[0] } @command or POSIX::_exit(127);
+    }
+    close $out_write;
+    close $err_write;
+    my %text = ($out_read => '', $err_read => '');
+    my $select = IO::Select->new($out_read, $err_read);
+    my $end = time + $limit;
+    while ($select->count) {
+        my $left = $end - time;
+        if ($left <= 0) {
+            kill 'KILL', $pid;
+            waitpid $pid, 0;
+            return (124, $text{$out_read}, "no answer within $limit s: @command\n");
+        }
+        for my $handle ($select->can_read($left)) {
+            my $got = sysread $handle, my $piece, 65536;
+            if ($got) { $text{$handle} .= $piece; }
+            else { $select->remove($handle); }
+        }
+    }
+    waitpid $pid, 0;
+    my $status = $? & 127 ? 128 + ($? & 127) : $? >> 8;
+    return ($status, $text{$out_read}, $text{$err_read});
+}
+
+# ---- the cluster --------------------------------------------------------------------------------------
+
+sub new {
+    my ($class, %options) = @_;
+    my $bindir = $ENV{PG_HA_BINDIR} // `pg_config --bindir`;
+    chomp $bindir;
+    my $base = $ENV{PG_HA_TMP} // $ENV{TMPDIR} // '/tmp';
+    my $self = bless {
+        bindir => $bindir,
+        dir => tempdir('pg_ha-t-XXXXXX', DIR => $base),
+        nodes => {},
+        order => $options{nodes} // [qw(london paris rome)],
+        settings => $options{settings} // '',
+        writer => undef,
+    }, $class;
+    chmod 0755, $self->{dir};
+    my ($writer) = grep { -x } "$bindir/pg_ha_writer", dirname(abs_path(__FILE__)) . '/../../build/writer';
+    die "the program writer is not built: cmake --build build --target writer\n" unless $writer;
+    copy($writer, "$self->{dir}/writer") or die "copy $writer: $!";
+    chmod 0755, "$self->{dir}/writer";
+    drop_root($self->{dir});
+    become_subreaper();
+    my $port = free_ports(2 * @{ $self->{order} });
+    for my $name (@{ $self->{order} }) {
+        $self->{nodes}{$name} = {
+            name => $name, data => "$self->{dir}/$name", log => "$self->{dir}/$name.log",
+            port => $port++, peer_port => $port++, family => [],
+        };
+    }
+    $ENV{PGCONNECT_TIMEOUT} = 5;
+    delete @ENV{qw(PGHOST PGPORT PGUSER PGDATABASE PGOPTIONS PGSERVICE XDG_RUNTIME_DIR)};
+    push @clusters, $self;
+    $SIG{ALRM} = sub { $self->give_up("the test file took longer than $file_limit s"); };
+    $SIG{INT} = $SIG{TERM} = sub { exit 1; };
+    alarm $file_limit;
+    return $self;
+}
+
+# First of a run of ports that are free on 127.0.0.1.
+sub free_ports {
+    my ($count) = @_;
+    my $first = $ENV{PG_HA_PORT} // 20000 + ($$ * 16) % 10000;
+    for (my $base = $first; $base < $first + 80; $base += $count) {
+        my @sockets = map {
+            IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $base + $_, Listen => 1, ReuseAddr => 1) // ()
+        } 0 .. $count - 1;
+        return $base if @sockets == $count;
+    }
+    die "no $count free ports in a row from $first on\n";
+}
+
+sub node {
+    my ($self, $name) = @_;
+    return $self->{nodes}{$name} // die "no node is called $name\n";
+}
+sub names { return @{ $_[0]{order} }; }
+sub dir { return $_[0]{dir}; }
+sub data { return $_[0]->node($_[1])->{data}; }
+sub state_directory { return $_[0]->data($_[1]) . '.pg_ha'; }
+sub postmaster { return $_[0]->node($_[1])->{pid}; }
+
+sub must_run {
+    my ($self, @command) = @_;
+    my ($status, $out, $err) = run_command(120, @command);
+    $self->give_up("@command ended with status $status:\n$out$err") if $status != 0;
+    return $out;
+}
+
+sub append {
+    my ($path, $text) = @_;
+    open my $file, '>>', $path or die "$path: $!";
+    print $file $text;
+    close $file or die "$path: $!";
+}
+
+sub write_file {
+    my ($path, $text) = @_;
+    open my $file, '>', $path or die "$path: $!";
+    print $file $text;
+    close $file or die "$path: $!";
+}
+
+# initdb and settings; one include file holds what differs between nodes.
+sub init {
+    my ($self, $name) = @_;
+    my $peers = join ', ', map { '127.0.0.1:' . $self->node($_)->{peer_port} } $self->names;
+    $self->must_run("$self->{bindir}/initdb", '-D', $self->data($name), qw(-U postgres -A trust --no-locale -E UTF8 --no-sync));
+    append($self->data($name) . '/postgresql.conf', <<"END");
+
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+fsync = off
+max_connections = 30
+shared_buffers = 16MB
+wal_keep_size = 256MB
+log_line_prefix = '%m [%p] %b: '
+shared_preload_libraries = 'pg_ha'
+pg_ha.listen_addresses = '127.0.0.1'
+pg_ha.advertise_address = '127.0.0.1'
+pg_ha.peers = '$peers'
+pg_ha.replication_conninfo = 'user=postgres'
+$self->{settings}
+include 'node.conf'
+END
+    $self->write_node_settings($name);
+}
+
+sub write_node_settings {
+    my ($self, $name, %override) = @_;
+    my $node = $self->node($name);
+    my %settings = (
+        'port' => $node->{port}, 'pg_ha.port' => $node->{peer_port}, 'pg_ha.node_name' => "'$name'", %override,
+    );
+    write_file("$node->{data}/node.conf",
+        join '', map { defined $settings{$_} ? "$_ = $settings{$_}\n" : '' } sort keys %settings);
+}
+
+sub clone {
+    my ($self, $name, $from) = @_;
+    $self->must_run("$self->{bindir}/pg_basebackup", '-D', $self->data($name), '-h', '127.0.0.1', '-p', $self->node($from)->{port},
+        qw(-U postgres -c fast --no-sync));
+    $self->write_node_settings($name);
+}
+
+# A bootstrapped first node with the extension and the table that the writing client uses.
+sub start_first {
+    my ($self) = @_;
+    my ($first) = $self->names;
+    $self->init($first);
+    $self->start($first);
+    $self->sql($first, 'CREATE EXTENSION pg_ha');
+    $self->sql($first, 'SELECT ha_bootstrap()');
+    $self->poll($first, 'SELECT ha_is_primary()', 't', 'the first node is the primary of a cluster of one');
+    $self->sql($first, 'CREATE TABLE ledger (id bigint PRIMARY KEY, port int)');
+}
+
+# Three voters with synchronous replication, ready for a failover; the first node is the primary.
+sub start_all {
+    my ($self) = @_;
+    my ($first, @others) = $self->names;
+    $self->start_first;
+    for my $name (@others) {
+        $self->clone($name, $first);
+        $self->start($name);
+    }
+    $self->wait_ready($first);
+}
+
+sub wait_ready {
+    my ($self, $primary, $limit) = @_;
+    my $voters = $self->names;
+    $self->poll($primary, 'SELECT failover_possible, voters FROM ha_cluster', "t|$voters",
+        "$primary says that a failover is possible and all $voters nodes vote", $limit);
+}
+
+# ---- start and stop --------------------------------------------------------------------------------------
+
+# Without waiting for connections.
+sub launch {
+    my ($self, $name) = @_;
+    my $node = $self->node($name);
+    $self->until_true(20, "the old processes of $name are gone", sub { !grep { is_running($_) } @{ $node->{family} } });
+    my $pid = fork() // die "fork: $!";
+    if (!$pid) {
+        setsid();
+        chdir '/';
+        open STDIN, '<', '/dev/null';
+        open STDOUT, '>>', $node->{log};
+        open STDERR, '>&', \*STDOUT;
+        my $program = "$self->{bindir}/postgres";
+        exec { $program } $program, '-D', $node->{data} or POSIX::_exit(127);
+    }
+    $node->{pid} = $pid;
+    $node->{family} = [$pid];
+}
+
+sub start {
+    my ($self, $name) = @_;
+    $self->launch($name);
+    my $pid = $self->postmaster($name);
+    $self->until_true($limit_default, "$name accepts connections",
+        sub {
+            $self->give_up("$name did not start") unless is_running($pid);
+            return ($self->try_sql($name, 'SELECT 1'))[0] == 0;
+        });
+}
+
+# mode: fast, smart or immediate.  Without waiting for the end.
+sub request_stop {
+    my ($self, $name, $mode) = @_;
+    my %signal = (smart => 'TERM', fast => 'INT', immediate => 'QUIT');
+    my $pid = $self->postmaster($name);
+    $self->node($name)->{family} = [ family($pid) ];
+    kill $signal{$mode}, $pid;
+}
+
+sub stop {
+    my ($self, $name, $mode) = @_;
+    my $pid = $self->postmaster($name);
+    $self->request_stop($name, $mode // 'fast');
+    $self->until_true($limit_default, "$name has stopped", sub { !is_running($pid) });
+}
+
+# SIGKILL to the postmaster alone: its children find out by themselves.
+sub kill_postmaster {
+    my ($self, $name) = @_;
+    my $pid = $self->postmaster($name);
+    $self->node($name)->{family} = [ family($pid) ];
+    kill 'KILL', $pid;
+    $self->until_true(10, "the postmaster of $name is dead", sub { !is_running($pid) });
+}
+
+# SIGKILL to everything at once: nobody is left to say goodbye.
+sub kill_everything {
+    my ($self, $name) = @_;
+    my @all = family($self->postmaster($name));
+    $self->node($name)->{family} = [@all];
+    kill 'KILL', @all;
+    $self->until_true(10, "all processes of $name are dead", sub { !grep { is_running($_) } @all });
+}
+
+sub freeze {
+    my ($self, $name) = @_;
+    my @all = family($self->postmaster($name));
+    $self->node($name)->{frozen} = [@all];
+    kill 'STOP', @all;
+}
+
+sub thaw {
+    my ($self, $name) = @_;
+    kill 'CONT', @{ delete $self->node($name)->{frozen} // [] };
+}
+
+# ---- questions ----------------------------------------------------------------------------------------------
+
+# (status, answer, error text)
+sub try_sql {
+    my ($self, $name, $query, $limit) = @_;
+    my ($status, $out, $err) = run_command($limit // 20, "$self->{bindir}/psql", qw(-XAtq -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -h 127.0.0.1),
+        '-p', $self->node($name)->{port}, qw(-U postgres -d postgres -c), $query);
+    chomp $out;
+    return ($status, $out, $err);
+}
+
+sub sql {
+    my ($self, $name, $query) = @_;
+    my ($status, $out, $err) = $self->try_sql($name, $query);
+    $self->give_up("on $name: $query\n$err") if $status != 0;
+    return $out;
+}
+
+sub until_true {
+    my ($self, $limit, $what, $check) = @_;
+    my $end = time + $limit;
+    until ($check->()) {
+        $self->give_up("waited $limit s in vain until $what") if time > $end;
+        sleep 0.03;
+    }
+    reap();
+}
+
+# Until the query answers `expected` (a string or a regular expression).  Passes as a test.
+sub poll {
+    my ($self, $name, $query, $expected, $what, $limit) = @_;
+    $limit //= $limit_default;
+    my $end = time + $limit;
+    my $last;
+    while (1) {
+        my ($status, $out, $err) = $self->try_sql($name, $query);
+        $last = $status == 0 ? $out : $err;
+        last if $status == 0 && (ref $expected ? $out =~ $expected : $out eq $expected);
+        $self->give_up("waited $limit s in vain: $what\n  on       $name\n  query    $query\n  expected $expected\n  last     $last")
+            if time > $end;
+        sleep 0.03;
+    }
+    reap();
+    pass($what);
+    return $last;
+}
+
+# The node that says it is the primary, among those named or all that run.
+sub find_primary {
+    my ($self, @among) = @_;
+    for my $name (@among ? @among : $self->names) {
+        my $pid = $self->postmaster($name);
+        next if !$pid || !is_running($pid) || $self->node($name)->{frozen};
+        my ($status, $out) = $self->try_sql($name, 'SELECT ha_is_primary()', 3);
+        return $name if $status == 0 && $out eq 't';
+    }
+    return;
+}
+
+sub wait_primary {
+    my ($self, @among) = @_;
+    my $primary;
+    $self->until_true($limit_default, "one of (@among) is the primary", sub { $primary = $self->find_primary(@among) });
+    pass("$primary is the primary");
+    return $primary;
+}
+
+sub wait_standby_of {
+    my ($self, $standby, $primary, $limit) = @_;
+    $self->poll($primary, "SELECT count(*) FROM pg_stat_replication WHERE application_name = '$standby' AND state = 'streaming'",
+        '1', "$standby streams from $primary", $limit);
+}
+
+# Exactly one node of those that answer is out of recovery and may acknowledge.
+sub primaries {
+    my ($self) = @_;
+    return grep { ($self->try_sql($_, 'SELECT ha_is_primary()', 5))[1] eq 't' } $self->names;
+}
+
+# ---- logs -----------------------------------------------------------------------------------------------------
+
+sub log_text {
+    my ($self, $name, $offset) = @_;
+    open my $in, '<', $self->node($name)->{log} or return '';
+    seek $in, $offset // 0, 0;
+    local $/;
+    return <$in> // '';
+}
+sub log_size { return -s $_[0]->node($_[1])->{log} // 0; }
+
+sub wait_log {
+    my ($self, $name, $pattern, $what, $offset, $limit) = @_;
+    $self->until_true($limit // $limit_default, "$what (in the log of $name: $pattern)",
+        sub { $self->log_text($name, $offset) =~ $pattern });
+    pass($what);
+}
+
+# ---- the writing client ------------------------------------------------------------------------------------------
+
+sub start_writer {
+    my ($self, @nodes) = @_;
+    @nodes = $self->names unless @nodes;
+    my $hosts = join ',', map { '127.0.0.1:' . $self->node($_)->{port} } @nodes;
+    my $pid = fork() // die "fork: $!";
+    if (!$pid) {
+        open STDOUT, '>>', "$self->{dir}/writer.log";
+        open STDERR, '>&', \*STDOUT;
+        exec "$self->{dir}/writer", 'run', '--hosts', $hosts, '--out', "$self->{dir}/ledger", '--pause-us', '1000',
+            '--first-id', 1 + ($self->{runs}++ // 0) * 1_000_000
+            or POSIX::_exit(127);
+    }
+    $self->{writer} = $pid;
+}
+
+sub acknowledged {
+    my ($self) = @_;
+    open my $in, '<', "$self->{dir}/ledger" or return 0;
+    my $count = 0;
+    ++$count while <$in>;
+    return $count;
+}
+
+# Acknowledged by one server, after that line of the ledger.
+sub acknowledged_by {
+    my ($self, $name, $after) = @_;
+    open my $in, '<', "$self->{dir}/ledger" or return 0;
+    my $port = $self->node($name)->{port};
+    return scalar grep { m{:$port$} && $. > ($after // 0) } <$in>;
+}
+
+sub wait_writes {
+    my ($self, $more, $what) = @_;
+    my $goal = $self->acknowledged + $more;
+    $self->until_true($limit_default, "$more more writes are acknowledged ($what)",
+        sub {
+            $self->give_up("the writing client ended") unless is_running($self->{writer});
+            $self->acknowledged >= $goal;
+        });
+    pass("writes are acknowledged: $what");
+}
+
+sub stop_writer {
+    my ($self) = @_;
+    my $pid = delete $self->{writer} or return;
+    kill 'TERM', $pid;
+    $self->until_true(10, 'the writing client ends', sub { !is_running($pid) });
+}
+
+# No acknowledged row is missing on this node.
+sub verify_ledger {
+    my ($self, $name) = @_;
+    $self->stop_writer;
+    my ($status, $out, $err) = run_command(60, "$self->{dir}/writer", 'verify', '--hosts', '127.0.0.1:' . $self->node($name)->{port},
+        '--out', "$self->{dir}/ledger");
+    chomp $out;
+    ok($status == 0, "$name has every acknowledged row ($out acknowledged rows lost)") or diag($err);
+}
+
+# ---- the end ------------------------------------------------------------------------------------------------------
+
+sub show_logs {
+    my ($self) = @_;
+    for my $name ($self->names) {
+        my @lines = split /\n/, $self->log_text($name);
+        my $from = @lines > 40 ? @lines - 40 : 0;
+        diag("----- $name, last lines of $self->{nodes}{$name}{log}", map { "\n$_" } @lines[ $from .. $#lines ]);
+    }
+}
+
+sub give_up {
+    my ($self, $text) = @_;
+    alarm 0;
+    fail((split /\n/, $text)[0]);
+    diag($text);
+    done_testing();
+    exit 1;
+}
+
+sub kill_all_nodes {
+    my ($self) = @_;
+    my @all = map { my $pid = $_->{pid}; ($pid ? family($pid) : (), @{ $_->{family} }) } values %{ $self->{nodes} };
+    push @all, $self->{writer} if $self->{writer};
+    @all = grep { is_running($_) } @all;
+    kill 'KILL', @all if @all;
+    my $end = time + 10;
+    sleep 0.02 while time < $end && grep { is_running($_) } @all;
+}
+
+END {
+    my $status = $?;
+    alarm 0;
+    for my $self (@clusters) {
+        $self->kill_all_nodes;
+        chdir '/';
+        if ($status == 0 && Test::More->builder->is_passing) { remove_tree($self->{dir}); }
+        else {
+            $self->show_logs;
+            diag("everything was kept in $self->{dir}");
+        }
+    }
+    $? = $status;
+}
+
+1;
