@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// SQLSTATEs of our own, class HA, so that programs can tell our refusals apart without reading
+// texts.  Where PostgreSQL already has the right code (25006 for a fenced commit, 55000 for a
+// missing library) that one is used.  A number is never given to another meaning.
+#pragma once
+
+extern "C" {
+#include "postgres.h"
+}
+
+namespace pg_ha {
+
+inline constexpr int errcode_already_bootstrapped = MAKE_SQLSTATE('H', 'A', '0', '0', '1');
+inline constexpr int errcode_not_configured = MAKE_SQLSTATE('H', 'A', '0', '0', '2');
+inline constexpr int errcode_bootstrap_refused = MAKE_SQLSTATE('H', 'A', '0', '0', '3');
+inline constexpr int errcode_node_worker_silent = MAKE_SQLSTATE('H', 'A', '0', '0', '4');
+
+} // namespace pg_ha
