@@ -26,12 +26,14 @@ public:
     const DurableState &durable() const { return node_.durable(); }
 
 private:
+    void run(const Event &event);
     void perform(const Outputs &outputs);
-    void drain();
 
     Ports ports_;
+    ClusterId cluster_;
     Node node_;
     std::deque<Event> inbox_;
+    std::deque<Event> answers_; // of ports that answer at once; taken before anything else
     bool busy_ = false;
 };
 

@@ -36,6 +36,8 @@ public:
     virtual ~PostgresControl() = default;
     // Shut the WAL gate, wait for an acknowledgement under way, read the position.  Microseconds.
     virtual LocalState close_gate() = 0;
+    // PostgreSQL as it is now, from shared memory only; asked before decisions that compare positions.
+    virtual Sampled sample() = 0;
     virtual void open_gate(const OpenGate &upstream) = 0;
     virtual void set_lease(Instant until) = 0;
     virtual void promote(Term term) = 0;              // answer comes as an event

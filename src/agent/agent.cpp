@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: PostgreSQL
+#include "agent.hpp"
+
+namespace pg_ha {
+
+Agent::Agent(Ports ports, const Settings &settings, const DurableState &state, const LocalState &local, std::uint64_t seed)
+    : ports_(ports), cluster_(settings.cluster), node_(settings, state, local, seed, ports.clock.now()) {}
+
+void Agent::start() {
+    busy_ = true;
+    perform(node_.start(ports_.clock.now()));
+    busy_ = false;
+}
+
+namespace {
+
+// Decisions that compare positions shall see PostgreSQL as it is, not as it was at the last tick.
+bool wants_sample(const Event &event) {
+    if (const auto *received = std::get_if<Received>(&event))
+        return std::holds_alternative<VoteRequest>(received->message.body);
+    return std::holds_alternative<Tick>(event) || std::holds_alternative<StreamEnded>(event) ||
+           std::holds_alternative<PeerGone>(event);
+}
+
+} // namespace
+
+void Agent::handle(const Event &event) {
+    inbox_.push_back(event);
+    if (busy_)
+        return;
+    busy_ = true;
+    while (!inbox_.empty()) {
+        const Event next = std::move(inbox_.front());
+        inbox_.pop_front();
+        if (wants_sample(next))
+            run(ports_.postgres.sample());
+        run(next);
+    }
+    busy_ = false;
+}
+
+void Agent::run(const Event &event) {
+    perform(node_.step(event, ports_.clock.now()));
+    while (!answers_.empty()) {
+        const Event answer = std::move(answers_.front());
+        answers_.pop_front();
+        perform(node_.step(answer, ports_.clock.now()));
+    }
+}
+
+void Agent::perform(const Outputs &outputs) {
+    struct Performer {
+        Agent &a;
+        bool operator()(const Send &o) {
+            const DurableState &d = a.node_.durable();
+            a.ports_.transport.send({a.cluster_, d.self, o.to, d.incarnation, d.term, o.body});
+            return true;
+        }
+        bool operator()(const Persist &o) {
+            if (a.ports_.store.save(o.state))
+                return true;
+            a.answers_.assign(1, PersistFailed{}); // what the dropped step asked for is void
+            return false;
+        }
+        bool operator()(const CloseGate &) { return a.answers_.push_back(GateClosed{a.ports_.postgres.close_gate()}), true; }
+        bool operator()(const OpenGate &o) { return a.ports_.postgres.open_gate(o), true; }
+        bool operator()(const SetLease &o) { return a.ports_.postgres.set_lease(o.until), true; }
+        bool operator()(const Promote &o) { return a.ports_.postgres.promote(o.term), true; }
+        bool operator()(const Demote &o) { return a.ports_.postgres.demote(o.reason), true; }
+        bool operator()(const ApplySync &o) { return a.ports_.postgres.apply_sync(o), true; }
+        bool operator()(const SetPeers &o) { return a.ports_.transport.set_peers(o.members), true; }
+        bool operator()(const Note &o) { return a.ports_.postgres.note(o), true; }
+        bool operator()(const Trace &o) { return a.ports_.postgres.trace(o.line), true; }
+    };
+    for (const Output &output : outputs)
+        if (!std::visit(Performer{*this}, output))
+            return;
+}
+
+} // namespace pg_ha

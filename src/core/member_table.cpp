@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// The member table.  Newest (incarnation, sequence) wins; nothing here decides about roles.
+#include "member_table.hpp"
+
+#include <algorithm>
+
+namespace pg_ha {
+
+namespace {
+
+std::uint32_t milliseconds_capped(Duration age) {
+    const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(age).count();
+    return ms < 0 ? 0 : ms > 0xFFFFFFFEll ? 0xFFFFFFFEu : static_cast<std::uint32_t>(ms);
+}
+
+bool newer(const MemberReport &a, const MemberReport &b) {
+    return std::pair(a.incarnation, a.sequence) > std::pair(b.incarnation, b.sequence);
+}
+
+} // namespace
+
+bool MemberTable::heard(NodeId id, Incarnation incarnation, Instant now) {
+    Row &row = rows_[id];
+    if (incarnation < row.report.incarnation)
+        return false;
+    row.heard = now;
+    return true;
+}
+
+void MemberTable::learn(const MemberReport &report, Instant now) {
+    Row &row = rows_[report.id];
+    if (!newer(report, row.report))
+        return;
+    std::vector<LinkReport> links = std::move(row.report.links);
+    row.report = report;
+    if (report.links.empty())
+        row.report.links = std::move(links);
+    row.news = now;
+}
+
+void MemberTable::answered(NodeId id, Duration rtt) {
+    Row &row = rows_[id];
+    row.missed = 0;
+    row.rtt = row.rtt == Duration{0} ? rtt : (row.rtt * 7 + rtt) / 8; // TCP's smoothing
+}
+
+void MemberTable::forget_except(const Configuration &configuration) {
+    std::erase_if(rows_, [&](const auto &entry) { return !configuration.find(entry.first); });
+}
+
+const MemberTable::Row *MemberTable::find(NodeId id) const {
+    auto it = rows_.find(id);
+    return it == rows_.end() ? nullptr : &it->second;
+}
+
+Liveness MemberTable::liveness(NodeId id, const Settings &settings, Instant now) const {
+    const Row *row = find(id);
+    if (!row || row->heard == long_ago)
+        return Liveness::unreachable;
+    const Duration missed_exchange = std::max(settings.heartbeat_interval * 3, settings.lease_duration / 2);
+    if (now - row->heard < missed_exchange)
+        return Liveness::alive;
+    if (now - row->heard < settings.lease_duration || now - row->news < settings.lease_duration)
+        return Liveness::suspect;
+    return Liveness::unreachable;
+}
+
+std::vector<MemberReport> MemberTable::some_rows(NodeId self, NodeId except, std::size_t count) {
+    std::vector<MemberReport> rows;
+    if (rows_.empty())
+        return rows;
+    turn_ %= rows_.size();
+    auto it = std::next(rows_.begin(), static_cast<std::ptrdiff_t>(turn_));
+    for (std::size_t i = 0; i < rows_.size() && rows.size() < count; ++i, ++turn_) {
+        if (it->first != self && it->first != except && it->second.report.id != NodeId::none) {
+            rows.push_back(it->second.report);
+            rows.back().links.clear(); // links travel only from their owner: they are bulky
+        }
+        if (++it == rows_.end())
+            it = rows_.begin();
+    }
+    return rows;
+}
+
+std::vector<LinkReport> MemberTable::links(const Configuration &configuration, NodeId self, Instant now) const {
+    std::vector<LinkReport> links;
+    for (const Member &member : configuration.members) {
+        if (member.id == self)
+            continue;
+        LinkReport link{member.id, 0, 0xFFFFFFFFu, 0};
+        if (const Row *row = find(member.id)) {
+            link.rtt_us = static_cast<std::uint32_t>(row->rtt / std::chrono::microseconds(1));
+            link.missed = row->missed;
+            if (row->heard != long_ago)
+                link.last_heard_ms = milliseconds_capped(now - row->heard);
+        }
+        links.push_back(link);
+    }
+    return links;
+}
+
+} // namespace pg_ha

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// The order of steps: sync rule first (durability), then who leaves, who comes, who votes.
+#include "membership.hpp"
+#include "quorum.hpp"
+
+#include <algorithm>
+
+namespace pg_ha {
+
+namespace {
+
+constexpr std::size_t members_limit = 32;
+
+// S shall be all data voters that stay, w their majority; nothing in asynchronous mode.
+std::vector<NodeId> wanted_set(const Configuration &current, const MembershipFacts &facts) {
+    std::vector<NodeId> set;
+    if (!facts.synchronous)
+        return set;
+    for (const Member &member : current.members)
+        if (member.voter && member.kind == MemberKind::data && !facts.replaced.contains(member.id))
+            set.push_back(member.id);
+    return set;
+}
+
+std::optional<MembershipStep> sync_step(const Configuration &current, const MembershipFacts &facts) {
+    const SyncRule &now = current.sync;
+    const std::vector<NodeId> wanted = wanted_set(current, facts);
+    MembershipStep step{current, false, ""};
+    SyncRule &next = step.next.sync;
+
+    if (wanted.empty()) {
+        if (now.set.empty())
+            return std::nullopt;
+        if (now.quorum > 1) {
+            --next.quorum;
+            step.reason = "synchronous mode ends: write quorum lowered";
+        } else {
+            next.set.clear();
+            step.reason = "synchronous mode ends: sync set emptied";
+        }
+        return step;
+    }
+    if (now.set.empty()) { // the primary alone counts: what it has, it has
+        next = SyncRule{{facts.self}, 1};
+        step.reason = "synchronous mode begins";
+        return step;
+    }
+    const std::size_t size_now = now.set.size();
+    if (now.quorum < majority(size_now)) {
+        ++next.quorum;
+        step.postgres_first = true;
+        step.reason = "write quorum raised to " + std::to_string(next.quorum);
+        return step;
+    }
+    for (NodeId id : now.set) { // before adding: never wait for a member that is gone
+        if (contains(wanted, id))
+            continue;
+        if (now.quorum > majority(size_now - 1)) {
+            --next.quorum;
+            step.reason = "write quorum lowered to " + std::to_string(next.quorum);
+        } else {
+            std::erase(next.set, id);
+            step.postgres_first = true;
+            const Member *member = current.find(id);
+            step.reason = "sync set loses " + (member ? member->name : std::string("a removed member"));
+        }
+        return step;
+    }
+    for (NodeId id : wanted) {
+        if (contains(now.set, id) || !facts.caught_up.contains(id))
+            continue;
+        next.set.push_back(id);
+        std::sort(next.set.begin(), next.set.end());
+        step.reason = "sync set gains " + current.find(id)->name;
+        return step;
+    }
+    return std::nullopt;
+}
+
+std::optional<MembershipStep> removal_step(const Configuration &current, const MembershipFacts &facts) {
+    for (NodeId id : facts.replaced) {
+        const Member *member = current.find(id);
+        if (!member || id == facts.self || contains(current.sync.set, id))
+            continue;
+        MembershipStep step{current, false, member->name + " is removed: a node of that name with a new identity asks"};
+        std::erase_if(step.next.members, [&](const Member &m) { return m.id == id; });
+        return step;
+    }
+    return std::nullopt;
+}
+
+std::optional<MembershipStep> admission_step(const Configuration &current, const MembershipFacts &facts) {
+    for (const auto &[id, applicant] : facts.applicants) {
+        MembershipStep step{current, false, ""};
+        auto &members = step.next.members;
+        auto it = std::find_if(members.begin(), members.end(), [&, id = id](const Member &m) { return m.id == id; });
+        if (it != members.end()) {
+            Member changed = applicant;
+            changed.voter = it->voter;
+            changed.name = it->name;
+            changed.kind = it->kind;
+            if (changed == *it)
+                continue;
+            *it = changed;
+            step.reason = changed.name + " has a new address or priority";
+            return step;
+        }
+        if (current.find(applicant.name) || members.size() >= members_limit)
+            continue;
+        Member learner = applicant;
+        learner.voter = false;
+        members.push_back(learner);
+        std::sort(members.begin(), members.end(), [](const Member &a, const Member &b) { return a.id < b.id; });
+        step.reason = learner.name + " is admitted as learner";
+        return step;
+    }
+    return std::nullopt;
+}
+
+// One voter at a time, but only on the way to an odd number: from an odd count two must be ready.
+std::optional<MembershipStep> voter_step(const Configuration &current, const MembershipFacts &facts) {
+    std::vector<NodeId> ready;
+    for (const Member &member : current.members)
+        if (!member.voter && facts.caught_up.contains(member.id) && !facts.replaced.contains(member.id))
+            ready.push_back(member.id);
+    const bool odd = current.voter_count() % 2 == 1;
+    if (ready.size() < (odd ? 2u : 1u))
+        return std::nullopt;
+    MembershipStep step{current, false, ""};
+    for (Member &member : step.next.members)
+        if (member.id == ready.front()) {
+            member.voter = true;
+            step.reason = member.name + " becomes a voter";
+        }
+    return step;
+}
+
+} // namespace
+
+std::optional<MembershipStep> next_step(const Configuration &current, const MembershipFacts &facts) {
+    if (current.synchronous != facts.synchronous) {
+        MembershipStep step{current, false, facts.synchronous ? "synchronous mode asked for" : "asynchronous mode asked for"};
+        step.next.synchronous = facts.synchronous;
+        return step;
+    }
+    if (auto step = sync_step(current, facts))
+        return step;
+    if (auto step = removal_step(current, facts))
+        return step;
+    if (auto step = admission_step(current, facts))
+        return step;
+    return voter_step(current, facts);
+}
+
+} // namespace pg_ha

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// What the configuration should become next.  A primary changes it in elementary steps, one at a
+// time, each only while the one before is in force (I8).  Of the sync rule, a step either goes to
+// the record first or to PostgreSQL first, so that at every moment each group that can acknowledge a
+// commit meets each group that can elect (I9):
+//   add a member to S, lower w          record first, then PostgreSQL
+//   remove a member from S, raise w     PostgreSQL first, then the record
+#pragma once
+
+#include "configuration.hpp"
+
+#include <map>
+#include <optional>
+#include <set>
+
+namespace pg_ha {
+
+// What the primary knows besides the record.
+struct MembershipFacts {
+    NodeId self = NodeId::none;
+    std::set<NodeId> caught_up;       // learners and standbys that stream and are near the end of the WAL
+    std::set<NodeId> replaced;        // dead identities whose name a new node asks for
+    std::map<NodeId, Member> applicants; // nodes that asked for admission, or members whose addresses changed
+    bool synchronous = true;
+};
+
+struct MembershipStep {
+    Configuration next;               // without its new version
+    bool postgres_first = false;      // apply next.sync to PostgreSQL and let members catch up before recording
+    std::string reason;
+};
+
+// The next step, or nothing if the record is as it should be.  Pure.
+std::optional<MembershipStep> next_step(const Configuration &current, const MembershipFacts &facts);
+
+} // namespace pg_ha

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// Entry of the core: take an event, let the parts act, check the invariants, hand the outputs back.
+#include "node_impl.hpp"
+
+#include <algorithm>
+
+namespace pg_ha {
+
+using std::chrono::milliseconds;
+
+Node::Impl::Impl(const Settings &s, const DurableState &state, const LocalState &l, std::uint64_t seed, Instant t)
+    : settings(s), durable(state), local(l), started(t), now(t), random_state(seed), undo{state, Role::passive, NodeId::none} {}
+
+Node::Node(const Settings &settings, const DurableState &state, const LocalState &local, std::uint64_t seed, Instant now)
+    : impl_(std::make_unique<Impl>(settings, state, local, seed, now)) {}
+Node::~Node() = default;
+Node::Node(Node &&) noexcept = default;
+Node &Node::operator=(Node &&) noexcept = default;
+
+Outputs Node::start(Instant now) {
+    Impl &n = *impl_;
+    n.now = n.started = now;
+    n.out.clear();
+    n.out.push_back(SetLease{long_ago});
+    n.heartbeat_due = now;
+    if (n.configuration().cluster == no_cluster) {
+        n.become(n.settings.cluster == no_cluster ? Role::passive : Role::joining, "started without a membership");
+        return std::move(n.out);
+    }
+    n.out.push_back(SetPeers{n.configuration().members});
+    const bool alone = n.configuration().voter_count() == 1 && n.is_voter();
+    const bool own_term = n.durable.voted_for == n.durable.self && n.local.position.timeline == timeline_of(n.durable.term);
+    if (!n.local.in_recovery && (alone || own_term)) {
+        // The worker restarted under a running primary, or a cluster of one: nobody else can have
+        // been elected in this term.  The lease comes back only when a majority answers.
+        n.leader = n.durable.self;
+        if (n.durable.voted_for != n.durable.self) {
+            n.durable.term = next(n.durable.term);
+            n.durable.voted_for = n.durable.self;
+            n.persist();
+        }
+        n.become(Role::primary, "resumes its term");
+        n.apply_sync();
+        n.heartbeat_round();
+    } else {
+        n.become(Role::standby, "started");
+        n.check_writable();
+        n.schedule_election();
+    }
+    check_state(n.view());
+    return std::move(n.out);
+}
+
+Outputs Node::step(const Event &event, Instant now) {
+    Impl &n = *impl_;
+    const CoreView before = n.view();
+    n.now = std::max(now, n.now);
+    n.out.clear();
+    if (!std::holds_alternative<PersistFailed>(event))
+        n.undo = {n.durable, n.role, n.leader};
+    n.dispatch(event);
+    const CoreView after = n.view();
+    if (!std::holds_alternative<PersistFailed>(event))
+        check_step(before, after);
+    check_state(after);
+    return std::move(n.out);
+}
+
+Instant Node::next_deadline() const { return impl_->next_deadline(); }
+
+void Node::reconfigure(const Settings &settings) {
+    const Settings old = impl_->settings;
+    impl_->settings = settings;
+    impl_->settings.node_name = old.node_name;
+    impl_->settings.kind = old.kind;
+    impl_->settings.cluster = old.cluster;
+    impl_->settings.system_identifier = old.system_identifier;
+}
+
+Status Node::status(Instant now) const { return impl_->status(now); }
+const DurableState &Node::durable() const { return impl_->durable; }
+
+// ---- dispatch ------------------------------------------------------------------------------------
+
+void Node::Impl::dispatch(const Event &event) {
+    struct Visitor {
+        Impl &n;
+        void operator()(const Tick &) { n.tick(); }
+        void operator()(const Received &e) { n.receive(e.message); }
+        void operator()(const Sampled &e) { n.sampled(e.local, e.lineage); }
+        void operator()(const GateClosed &e) { n.gate_closed(e.local); }
+        void operator()(const PersistFailed &) { n.persist_failed(); }
+        void operator()(const LinkUp &e) { n.link_up(e.peer); }
+        void operator()(const PeerGone &e) { n.peer_gone(e.peer); }
+        void operator()(const StreamEnded &e) { n.stream_end(e.finished); }
+        void operator()(const Promoted &e) { n.promoted(e.local, e.lineage); }
+        void operator()(const PromotionFailed &e) { n.promotion_failed(e.reason); }
+        void operator()(const ShuttingDown &e) { n.shutting_down(e.clean); }
+        void operator()(const SyncInEffect &e) { n.sync_in_effect_now(e.rule); }
+        void operator()(const Bootstrap &e) { n.bootstrap(e); }
+    };
+    if (role == Role::stopping)
+        return; // it has resigned; nothing it says or does counts any more
+    std::visit(Visitor{*this}, event);
+}
+
+void Node::Impl::receive(const Message &message) {
+    if (message.cluster != settings.cluster || message.to != durable.self || message.from == durable.self ||
+        message.from == NodeId::none)
+        return;
+    const bool member = configuration().find(message.from) != nullptr;
+    if (!table.heard(message.from, message.incarnation, now)) {
+        if (role == Role::primary)
+            send(message.from, Rejected{Rejection::stale_incarnation, message.incarnation});
+        return;
+    }
+    connected.insert(message.from);
+    struct Visitor {
+        Impl &n;
+        const Message &m;
+        void operator()(const Heartbeat &b) { n.on_heartbeat(m, b); }
+        void operator()(const HeartbeatReply &b) { n.on_heartbeat_reply(m, b); }
+        void operator()(const VoteRequest &b) { n.on_vote_request(m, b); }
+        void operator()(const VoteReply &b) { n.on_vote_reply(m, b); }
+        void operator()(const Resign &b) { n.on_resign(m, b); }
+        void operator()(const StandNow &) {
+            if (n.role == Role::standby && !n.ballot && n.may_stand())
+                n.election_due = n.now;
+        }
+        void operator()(const JoinRequest &b) { n.on_join(m, b); }
+        void operator()(const Rejected &b) { n.on_rejected(m, b); }
+    };
+    const bool any_sender = std::holds_alternative<JoinRequest>(message.body) ||
+                            std::holds_alternative<Rejected>(message.body) ||
+                            std::holds_alternative<Heartbeat>(message.body);
+    if (member || any_sender)
+        std::visit(Visitor{*this, message}, message.body);
+}
+
+void Node::Impl::tick() {
+    if (now >= heartbeat_due) {
+        if (role == Role::joining)
+            ask_admission();
+        else if (role != Role::passive)
+            heartbeat_round();
+        heartbeat_due = now + settings.heartbeat_interval;
+    }
+    if (acts())
+        update_lease();
+    if (role == Role::deposed && !demotion_asked) { // not in the step that deposed it: its vote leaves first
+        demotion_asked = true;
+        out.push_back(Demote{reason});
+    }
+    if (clean_stop_until <= now) {
+        clean_stop_until = never;
+        void_promise("the primary did not finish its clean stop in time");
+    }
+    if (ballot && now >= ballot->deadline)
+        lose_ballot("no majority in time");
+    if (now >= election_due) {
+        election_due = never;
+        stand();
+    }
+}
+
+Instant Node::Impl::next_deadline() const {
+    if (role == Role::stopping)
+        return never;
+    Instant next = role == Role::passive ? never : heartbeat_due;
+    next = std::min({next, election_due, clean_stop_until});
+    if (ballot)
+        next = std::min(next, ballot->deadline);
+    if (acts() && lease_until != long_ago && lease_until > now)
+        next = std::min(next, lease_until);
+    return next;
+}
+
+CoreView Node::Impl::view() const {
+    return {durable, role,          leader,
+            lease_until, record_in_force, gate_open,
+            gate_open ? durable.term : Term::none, sync_in_effect, sync_known};
+}
+
+// ---- small helpers ---------------------------------------------------------------------------------
+
+void Node::Impl::send_members(const Body &body) {
+    for (const Member &member : configuration().members)
+        if (member.id != durable.self)
+            send(member.id, body);
+}
+
+void Node::Impl::trace(const std::string &line) {
+    if (settings.tracing)
+        out.push_back(Trace{line});
+}
+
+void Node::Impl::become(Role next, const std::string &why) {
+    reason = why;
+    if (next == role)
+        return;
+    out.push_back(Note{role, next, durable.term, local.position, why});
+    trace(std::string("role ") + to_string(role) + " -> " + to_string(next) + ": " + why);
+    role = next;
+}
+
+// splitmix64: the only chance in the core, from the seed it was given.
+Duration Node::Impl::jitter(Duration most) {
+    std::uint64_t z = (random_state += 0x9E3779B97F4A7C15ull);
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+    z ^= z >> 31;
+    return most <= Duration{0} ? Duration{0} : Duration{static_cast<std::int64_t>(z % static_cast<std::uint64_t>(most.count()))};
+}
+
+std::string Node::Impl::name_of(NodeId id) const {
+    const Member *member = configuration().find(id);
+    return member ? member->name : "node " + std::to_string(raw(id) % 10000);
+}
+
+// ---- events about this server ------------------------------------------------------------------------
+
+void Node::Impl::bootstrap(const Bootstrap &event) {
+    if (configuration().cluster != no_cluster)
+        return;
+    durable.term = std::max(durable.term, static_cast<Term>(raw(event.timeline)));
+    durable.voted_for = durable.self;
+    Configuration &c = durable.configuration;
+    c.cluster = event.cluster;
+    c.system_identifier = event.system_identifier;
+    c.version = {durable.term, 1};
+    c.synchronous = settings.synchronous;
+    c.members = {own_member()};
+    c.members[0].voter = true;
+    if (settings.synchronous)
+        c.sync = SyncRule{{durable.self}, 1};
+    persist();
+    leader = durable.self;
+    record_in_force = true; // a majority of one has stored it
+    stored_versions[durable.self] = c.version;
+    become(Role::primary, "bootstrapped");
+    apply_sync();
+    heartbeat_round();
+    heartbeat_due = now + settings.heartbeat_interval;
+}
+
+void Node::Impl::sampled(const LocalState &state, const Lineage &history) {
+    local = state;
+    if (!history.empty())
+        lineage = history;
+    if (role == Role::standby) {
+        check_writable();
+        if (!local.streaming)
+            consider_evidence();
+        consider_gate();
+        if (election_due == never && !ballot)
+            schedule_election();
+    }
+}
+
+void Node::Impl::shutting_down(bool clean) {
+    out.push_back(SetLease{long_ago});
+    lease_until = long_ago;
+    if (acts())
+        send_members(Resign{clean});
+    if (!clean)
+        shut_gate(); // on a clean stop the server itself ends the stream, after the last byte
+    gate_open = false;
+    ballot.reset();
+    pending_vote.reset();
+    become(Role::stopping, clean ? "the server stops" : "the server has crashed or stops at once");
+}
+
+// The state file could not be written: nothing of the step under way has left this node.  Go back
+// to what is on disk; elections and changes are tried again later.
+void Node::Impl::persist_failed() {
+    const bool was_acting = undo.role == Role::promoting || undo.role == Role::primary;
+    durable = undo.durable;
+    leader = undo.leader;
+    ballot.reset();
+    pending_vote.reset();
+    campaign_after_gate = false;
+    postgres_first.reset();
+    if (acts() && !was_acting)
+        drop_primary_state();
+    if (role != undo.role)
+        become(undo.role == Role::candidate ? Role::standby : undo.role, "the state file cannot be written");
+    if (role == Role::candidate)
+        become(Role::standby, "the state file cannot be written");
+    reason = "the state file cannot be written: this node cannot vote or change the configuration";
+    if (gate_open && (leader == NodeId::none || acts()))
+        gate_open = false;
+    schedule_election();
+}
+
+} // namespace pg_ha

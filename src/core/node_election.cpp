@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// Standing, voting, winning.  Raft's election with PreVote (thesis, section 9.6) and CheckQuorum,
+// where the log is PostgreSQL's WAL: a vote shuts the gate first, so the position it is given by
+// can't move any more; then it is made durable; then it is answered (I2, I3).
+#include "node_impl.hpp"
+
+#include <algorithm>
+
+namespace pg_ha {
+
+using std::chrono::milliseconds;
+
+namespace {
+// Candidates stand in order of position and priority, this far apart.
+constexpr Duration stagger_on_evidence = milliseconds(15);
+constexpr Duration jitter_on_evidence = milliseconds(4);
+constexpr Duration retry_on_evidence = milliseconds(25);
+constexpr Duration vote_wait = milliseconds(250); // covers a slow fdatasync on the voters
+} // namespace
+
+// ---- standing -----------------------------------------------------------------------------------------
+
+bool Node::Impl::may_stand() const {
+    return role == Role::standby && is_voter() && settings.kind == MemberKind::data && settings.priority > 0 &&
+           local.in_recovery && local.position_known && raw(local.position.timeline) <= raw(durable.term);
+}
+
+// How many other voters should stand before this one, as far as is known.
+std::size_t Node::Impl::rank() const {
+    std::size_t better = 0;
+    for (const Member &member : configuration().members) {
+        if (member.id == durable.self || member.id == leader || !member.voter || member.kind != MemberKind::data ||
+            member.priority == 0 || table.liveness(member.id, settings, now) != Liveness::alive)
+            continue;
+        const MemberReport &report = table.find(member.id)->report;
+        const auto theirs = std::tuple(report.local.position, member.priority, ~raw(member.id));
+        const auto ours = std::tuple(local.position, settings.priority, ~raw(durable.self));
+        better += report.local.in_recovery && theirs > ours;
+    }
+    return better;
+}
+
+void Node::Impl::schedule_election() {
+    if (!may_stand()) {
+        election_due = never;
+        return;
+    }
+    const Duration step = promise_void ? stagger_on_evidence : settings.heartbeat_interval / 4;
+    const Duration chance = promise_void ? jitter_on_evidence : settings.heartbeat_interval / 8;
+    Instant earliest = promise_void ? now : std::max(promise_until, now);
+    if (!promise_void && promise_until == long_ago) // restarted: an earlier promise may still bind us
+        earliest = std::max(earliest, started + settings.lease_duration);
+    election_due = earliest + step * static_cast<std::int64_t>(rank()) + jitter(chance);
+}
+
+void Node::Impl::stand() {
+    if (!may_stand() || ballot)
+        return;
+    if (!promise_void && now < promise_until) {
+        schedule_election();
+        return;
+    }
+    ballot = Ballot{true, next(durable.term), {durable.self}, now + (promise_void ? retry_on_evidence : vote_wait)};
+    trace("asks for pre-votes for term " + std::to_string(raw(ballot->term)) + " at " + to_string(local.position));
+    VoteRequest request{true, ballot->term, local.position, resigned, configuration().version};
+    for (const Member &member : configuration().members)
+        if (member.voter && member.id != durable.self)
+            send(member.id, request);
+    count_ballot();
+}
+
+void Node::Impl::begin_campaign() {
+    become(Role::candidate, "a majority would vote for it");
+    gate_open = false;
+    ballot.reset();
+    campaign_after_gate = true;
+    out.push_back(CloseGate{});
+}
+
+// ---- voting ---------------------------------------------------------------------------------------------
+
+// Everything that can be refused before WAL has to be stopped.
+Refusal Node::Impl::refusal_before_gate(NodeId candidate, const VoteRequest &request) const {
+    if (!is_voter())
+        return Refusal::not_voter;
+    const Member *member = configuration().find(candidate);
+    if (!member || member->kind != MemberKind::data || member->priority == 0)
+        return Refusal::not_eligible;
+    if (request.term < durable.term || (request.pre && request.term == durable.term))
+        return Refusal::stale_term;
+    if (request.term == durable.term && durable.voted_for != NodeId::none && durable.voted_for != candidate)
+        return Refusal::already_voted;
+    const bool gone = promise_void || (request.resigned >= durable.term && !acts());
+    if (!gone && acts() && now < lease_until)
+        return Refusal::promised;
+    if (!gone && !acts() && now < promise_until)
+        return Refusal::promised;
+    if (!gone && !acts() && promise_until == long_ago && now < started + settings.lease_duration)
+        return Refusal::just_restarted;
+    if (!local.position_known && settings.kind == MemberKind::data)
+        return Refusal::position_unknown;
+    return Refusal::none;
+}
+
+// In asynchronous mode nobody else's position protects commits; the candidate may at most miss what
+// the operator allows of the primary's last known position.
+bool Node::Impl::behind(const VoteRequest &request) const {
+    if (request.position < local.position)
+        return true;
+    return !configuration().synchronous && leader_position_term == durable.term &&
+           raw(request.position.lsn) + settings.max_lag_on_failover < raw(leader_position);
+}
+
+void Node::Impl::on_vote_request(const Message &message, const VoteRequest &request) {
+    if (request.resigned >= durable.term && request.resigned != Term::none && leader != durable.self)
+        note_resigned(request.resigned, false, name_of(leader) + " resigned, says " + name_of(message.from));
+    Refusal refusal = refusal_before_gate(message.from, request);
+    if (refusal == Refusal::none && behind(request))
+        refusal = Refusal::position_behind;
+    if (refusal != Refusal::none || request.pre) {
+        answer_vote(message.from, request, refusal);
+        return;
+    }
+    if (acts()) // its lease has run out; nothing it acknowledges may come after the vote
+        step_down("votes for " + name_of(message.from) + " in term " + std::to_string(raw(request.term)));
+    pending_vote = PendingVote{message.from, request};
+    shut_gate();
+}
+
+void Node::Impl::answer_vote(NodeId candidate, const VoteRequest &request, Refusal refusal) {
+    trace((refusal == Refusal::none ? std::string("grants ") : std::string("refuses ")) + (request.pre ? "pre-vote" : "vote") +
+          " of term " + std::to_string(raw(request.term)) + " to " + name_of(candidate) +
+          (refusal == Refusal::none ? "" : std::string(": ") + to_string(refusal)) + " (candidate at " +
+          to_string(request.position) + ", here " + to_string(local.position) + ")");
+    VoteReply reply{request.pre, request.term, refusal == Refusal::none, refusal, local.position, std::nullopt};
+    if (request.config_version < configuration().version)
+        reply.configuration = configuration();
+    send(candidate, reply);
+}
+
+// The gate is shut and the position read: now a vote may be decided or a campaign begin.
+void Node::Impl::gate_closed(const LocalState &state) {
+    local = state;
+    if (pending_vote)
+        decide_vote();
+    if (!campaign_after_gate)
+        return;
+    campaign_after_gate = false;
+    if (role != Role::candidate)
+        return;
+    if (!local.in_recovery || !local.position_known) {
+        become(Role::standby, "its position is unknown");
+        check_writable();
+        return;
+    }
+    durable.term = next(durable.term);
+    durable.voted_for = durable.self;
+    leader = NodeId::none;
+    leader_lineage.clear();
+    persist();
+    ballot = Ballot{false, durable.term, {durable.self}, now + vote_wait + jitter(vote_wait / 2)};
+    trace("stands for term " + std::to_string(raw(durable.term)) + " at " + to_string(local.position));
+    VoteRequest request{false, durable.term, local.position, resigned, configuration().version};
+    for (const Member &member : configuration().members)
+        if (member.voter && member.id != durable.self)
+            send(member.id, request);
+    count_ballot();
+}
+
+void Node::Impl::decide_vote() {
+    const PendingVote vote = *pending_vote;
+    pending_vote.reset();
+    if (vote.request.term < durable.term)
+        return;
+    if (behind(vote.request)) {
+        answer_vote(vote.candidate, vote.request, Refusal::position_behind);
+        return;
+    }
+    if (role == Role::candidate && vote.candidate != durable.self) {
+        ballot.reset();
+        become(Role::standby, "votes for " + name_of(vote.candidate));
+    }
+    durable.term = vote.request.term;
+    durable.voted_for = vote.candidate;
+    leader = NodeId::none;
+    leader_lineage.clear();
+    ballot.reset();
+    persist();
+    answer_vote(vote.candidate, vote.request, Refusal::none);
+    // Leave the winner time to be counted and heard before standing oneself.
+    election_due = may_stand() ? now + vote_wait * 2 + jitter(vote_wait) : never;
+    check_writable();
+}
+
+// ---- counting ------------------------------------------------------------------------------------------
+
+void Node::Impl::on_vote_reply(const Message &message, const VoteReply &reply) {
+    if (reply.configuration && reply.configuration->version > configuration().version && !acts() &&
+        reply.configuration->version.term <= std::max(durable.term, message.term) && role != Role::joining) {
+        if (reply.configuration->version.term > durable.term)
+            adopt_term(reply.configuration->version.term);
+        adopt_configuration(*reply.configuration, true); // I8: the newest record shown is the one to go on with
+    }
+    if (!ballot || ballot->pre != reply.pre || ballot->term != reply.term) {
+        if (message.term > durable.term && !acts() && role == Role::standby)
+            adopt_term(message.term);
+        return;
+    }
+    if (reply.granted) {
+        ballot->granted.insert(message.from);
+        count_ballot();
+        return;
+    }
+    trace(name_of(message.from) + " refuses: " + to_string(reply.refusal));
+    if (message.term >= ballot->term && message.term > durable.term) {
+        adopt_term(message.term);
+        schedule_election();
+    } else if (reply.refusal == Refusal::position_behind && reply.position > local.position) {
+        send(message.from, StandNow{});
+        lose_ballot(name_of(message.from) + " is ahead");
+    }
+}
+
+void Node::Impl::count_ballot() {
+    if (!ballot || !wins_election(configuration(), ballot->granted))
+        return;
+    if (ballot->pre)
+        begin_campaign();
+    else
+        win();
+}
+
+void Node::Impl::lose_ballot(const std::string &why) {
+    ballot.reset();
+    if (role == Role::candidate)
+        become(Role::standby, "not elected in term " + std::to_string(raw(durable.term)) + ": " + why);
+    schedule_election();
+    if (election_due == never)
+        return;
+    const Duration pause = promise_void ? retry_on_evidence : settings.heartbeat_interval;
+    election_due = std::max(election_due, now + pause / 2 + jitter(pause));
+    trace("pre-vote or vote lost: " + why);
+}
+
+void Node::Impl::win() {
+    ballot.reset();
+    leader = durable.self;
+    record_in_force = false;
+    leases.clear();
+    lease_until = long_ago;
+    fenced_noted = false;
+    lineage.clear();
+    stored_versions.clear();
+    applicants.clear();
+    replaced.clear();
+    postgres_first.reset();
+    catch_up_to.reset();
+    election_due = never;
+    become(Role::promoting, "elected in term " + std::to_string(raw(durable.term)));
+    record(configuration(), "first record of the term");
+    apply_sync();
+    out.push_back(Promote{durable.term});
+}
+
+} // namespace pg_ha

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// The inside of a Node: its state, with the rule of each field, and the handlers by subject.
+//   node.cpp           entry, dispatch, deadlines, invariants
+//   node_standby.cpp   following a primary, the gate, joining, evidence that a primary is gone
+//   node_election.cpp  standing, voting, winning
+//   node_primary.cpp   lease, replies, configuration, stepping down
+//   node_status.cpp    the snapshot for people
+#pragma once
+
+#include "invariants.hpp"
+#include "lease.hpp"
+#include "member_table.hpp"
+#include "membership.hpp"
+#include "node.hpp"
+#include "quorum.hpp"
+
+#include <optional>
+
+namespace pg_ha {
+
+// A vote asked for and not yet answered, because the gate has to be shut first.
+struct PendingVote {
+    NodeId candidate;
+    VoteRequest request;
+};
+
+// One round of asking, pre-vote or vote.
+struct Ballot {
+    bool pre = true;
+    Term term = Term::none;
+    std::set<NodeId> granted;
+    Instant deadline = never;
+};
+
+struct Node::Impl {
+    Settings settings;
+    DurableState durable;            // what is (or is being made) durable; a failed Persist restores undo
+    Role role = Role::passive;
+    NodeId leader = NodeId::none;    // primary of durable.term, once known
+    LocalState local;
+    Lineage lineage;                 // own, while PostgreSQL is writable
+    std::string reason;
+    Instant started = long_ago;
+    Instant now = long_ago;          // of the step under way
+    std::uint64_t random_state;
+    Outputs out;                     // of the step under way
+    struct Undo { DurableState durable; Role role; NodeId leader; } undo;
+
+    MemberTable table;
+    std::uint64_t report_sequence = 0;
+    std::uint64_t rounds = 0;        // heartbeat rounds sent
+    Instant heartbeat_due = long_ago;
+    std::set<NodeId> connected;      // peers whose link came up and was not reset since
+    std::map<NodeId, Version> stored_versions; // configuration version each member is known to have
+
+    // -- as standby
+    Lineage leader_lineage;          // empty until the primary of this term is open for writes
+    Lsn leader_position = Lsn::none; // last known flush position of a primary (asynchronous bound)
+    Term leader_position_term = Term::none;
+    Instant promise_until = long_ago; // no vote for another before this ...
+    bool promise_void = false;        // ... unless there is hard evidence
+    Term resigned = Term::none;       // highest term whose primary said that it is gone
+    Instant clean_stop_until = never; // a clean stop under way: wait so long for the end of the stream
+    bool leader_gone = false;         // its kernel says nobody is there
+    bool stream_ended = false;
+    bool gate_open = false;
+    NodeId gate_leader = NodeId::none;
+    Instant election_due = never;
+
+    // -- in an election
+    std::optional<Ballot> ballot;
+    bool demotion_asked = false;
+    std::optional<PendingVote> pending_vote;
+    bool campaign_after_gate = false;
+
+    // -- as primary
+    LeaseTracker leases;
+    Instant round_sent = long_ago;
+    Instant lease_until = long_ago;   // as told to the server
+    bool fenced_noted = false;
+    bool record_in_force = false;     // a record of the own term was stored by a majority
+    SyncRule sync_in_effect;
+    bool sync_known = false;
+    std::optional<SyncRule> sync_asked;
+    std::optional<MembershipStep> postgres_first; // waiting for PostgreSQL, then for members to catch up
+    std::optional<Lsn> catch_up_to;
+    std::map<NodeId, Member> applicants;
+    std::set<NodeId> replaced;
+
+    Impl(const Settings &settings, const DurableState &state, const LocalState &local, std::uint64_t seed, Instant now);
+
+    // node.cpp
+    void dispatch(const Event &event);
+    void tick();
+    void receive(const Message &message);
+    Instant next_deadline() const;
+    CoreView view() const;
+    void send(NodeId to, Body body) { out.push_back(Send{to, std::move(body)}); }
+    void send_members(const Body &body);
+    void persist() { out.push_back(Persist{durable}); }
+    void trace(const std::string &line);
+    void become(Role next, const std::string &why);
+    Duration jitter(Duration most);
+    std::string name_of(NodeId id) const;
+    const Configuration &configuration() const { return durable.configuration; }
+    bool is_member() const { return configuration().find(durable.self) != nullptr; }
+    bool is_voter() const { return configuration().is_voter(durable.self); }
+    bool acts() const { return role == Role::promoting || role == Role::primary; }
+    bool sync_protects() const { return configuration().synchronous && configuration().sync.quorum >= 2; }
+    void bootstrap(const Bootstrap &event);
+    void sampled(const LocalState &state, const Lineage &history);
+    void shutting_down(bool clean);
+    void persist_failed();
+
+    // node_standby.cpp
+    void on_heartbeat(const Message &message, const Heartbeat &heartbeat);
+    void follow(const Message &message, const Heartbeat &heartbeat);
+    void adopt_term(Term term);
+    void adopt_configuration(const Configuration &configuration, bool store);
+    void shut_gate();
+    void consider_gate();
+    void on_resign(const Message &message, const Resign &resign);
+    void note_resigned(Term term, bool clean, const std::string &how);
+    void link_up(NodeId peer);
+    void peer_gone(NodeId peer);
+    void stream_end(bool finished);
+    void consider_evidence();
+    void void_promise(const std::string &why);
+    void on_join(const Message &message, const JoinRequest &request);
+    void on_rejected(const Message &message, const Rejected &rejected);
+    void ask_admission();
+    void check_writable();
+    Member own_member() const;
+
+    // node_election.cpp
+    bool may_stand() const;
+    std::size_t rank() const;
+    void schedule_election();
+    void stand();
+    void begin_campaign();
+    void on_vote_request(const Message &message, const VoteRequest &request);
+    Refusal refusal_before_gate(NodeId candidate, const VoteRequest &request) const;
+    bool behind(const VoteRequest &request) const;
+    void answer_vote(NodeId candidate, const VoteRequest &request, Refusal refusal);
+    void gate_closed(const LocalState &state);
+    void decide_vote();
+    void on_vote_reply(const Message &message, const VoteReply &reply);
+    void count_ballot();
+    void lose_ballot(const std::string &why);
+    void win();
+
+    // node_primary.cpp
+    void heartbeat_round();
+    Heartbeat make_heartbeat(NodeId to);
+    MemberReport own_report(bool with_links);
+    void on_heartbeat_reply(const Message &message, const HeartbeatReply &reply);
+    void update_lease();
+    void update_record();
+    void advance_configuration();
+    void record(Configuration next, const std::string &why);
+    void apply_sync();
+    bool caught_up_to(Lsn lsn, const SyncRule &rule) const;
+    MembershipFacts membership_facts() const;
+    void promoted(const LocalState &state, const Lineage &history);
+    void promotion_failed(const std::string &why);
+    void sync_in_effect_now(const SyncRule &rule);
+    void step_down(const std::string &why);
+    void drop_primary_state();
+
+    // node_status.cpp
+    Status status(Instant at) const;
+    std::string failover_obstacle(Instant at) const;
+};
+
+} // namespace pg_ha

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// Life as primary: heartbeats that renew the lease, the configuration and its elementary steps, and
+// stepping down.  A commit may be acknowledged only while three things hold: the lease runs, a
+// record of the own term is in force, and PostgreSQL waits for at least what the record asks.
+#include "node_impl.hpp"
+
+#include <algorithm>
+
+namespace pg_ha {
+
+namespace {
+constexpr std::size_t table_rows_per_heartbeat = 8;
+constexpr std::uint64_t rounds_between_link_reports = 5;
+constexpr std::uint64_t rounds_between_questions = 8; // heartbeats of a standby that want an answer
+constexpr std::uint64_t caught_up_bytes = 16 << 20;   // one WAL segment
+} // namespace
+
+// ---- heartbeats ---------------------------------------------------------------------------------------
+
+MemberReport Node::Impl::own_report(bool with_links) {
+    MemberReport report;
+    report.id = durable.self;
+    report.incarnation = durable.incarnation;
+    report.sequence = ++report_sequence;
+    report.role = role;
+    report.term = durable.term;
+    report.local = local;
+    report.reason = reason.substr(0, 200);
+    if (with_links)
+        report.links = table.links(configuration(), durable.self, now);
+    return report;
+}
+
+Heartbeat Node::Impl::make_heartbeat(NodeId to) {
+    Heartbeat heartbeat;
+    heartbeat.sent = now;
+    heartbeat.wants_reply = acts() || rounds % rounds_between_questions == 0;
+    heartbeat.leader = acts() ? durable.self : leader;
+    heartbeat.config_version = configuration().version;
+    auto known = stored_versions.find(to);
+    if (acts() && (known == stored_versions.end() || known->second < configuration().version))
+        heartbeat.configuration = configuration();
+    if (role == Role::primary) {
+        heartbeat.lineage = lineage;
+        heartbeat.lineage_confirmed = local.position.lsn;
+    }
+    heartbeat.self = own_report(rounds % rounds_between_link_reports == 0);
+    heartbeat.table = table.some_rows(durable.self, to, table_rows_per_heartbeat);
+    return heartbeat;
+}
+
+void Node::Impl::heartbeat_round() {
+    ++rounds;
+    round_sent = now;
+    for (const Member &member : configuration().members) {
+        if (member.id == durable.self)
+            continue;
+        Heartbeat heartbeat = make_heartbeat(member.id);
+        if (heartbeat.wants_reply)
+            table.asked(member.id);
+        send(member.id, std::move(heartbeat));
+    }
+    if (acts()) {
+        update_record();
+        advance_configuration();
+        update_lease();
+    }
+    const Member *mine = configuration().find(durable.self);
+    if (role == Role::standby && leader != NodeId::none && mine) {
+        Member wanted = own_member();
+        wanted.voter = mine->voter;
+        if (wanted != *mine) // address or priority changed since: the primary shall record it
+            send(leader, JoinRequest{own_member(), settings.system_identifier});
+    }
+}
+
+void Node::Impl::on_heartbeat_reply(const Message &message, const HeartbeatReply &reply) {
+    table.learn(reply.self, now);
+    if (reply.sent <= now)
+        table.answered(message.from, now - reply.sent);
+    stored_versions[message.from] = reply.config_version;
+    if (acts() && message.term > durable.term) {
+        step_down(name_of(message.from) + " is in term " + std::to_string(raw(message.term)));
+        return;
+    }
+    if (!acts() || message.term != durable.term || !reply.follows)
+        return;
+    leases.answered(message.from, reply.sent);
+    update_record();
+    advance_configuration();
+    update_lease();
+}
+
+// ---- lease -----------------------------------------------------------------------------------------------
+
+void Node::Impl::update_lease() {
+    Instant until = long_ago;
+    const bool may_acknowledge = record_in_force && sync_known && rules_meet(sync_in_effect, configuration().sync);
+    if (may_acknowledge)
+        until = leases.until(configuration(), durable.self, round_sent, settings.lease_duration);
+    if (until <= now)
+        until = long_ago;
+    if (until != lease_until) {
+        lease_until = until;
+        out.push_back(SetLease{until});
+    }
+    if (role != Role::primary)
+        return;
+    const bool fenced = until == long_ago;
+    if (fenced && !fenced_noted && may_acknowledge) {
+        reason = "fenced: no majority of voters answers";
+        out.push_back(Note{role, role, durable.term, local.position, reason});
+    } else if (!fenced && fenced_noted) {
+        reason = "a majority of voters answers again";
+        out.push_back(Note{role, role, durable.term, local.position, reason});
+    }
+    if (may_acknowledge)
+        fenced_noted = fenced;
+}
+
+// ---- configuration -------------------------------------------------------------------------------------
+
+// I8: in force once a majority of its own voters has stored it.
+void Node::Impl::update_record() {
+    stored_versions[durable.self] = configuration().version;
+    if (record_in_force || configuration().version.term != durable.term)
+        return;
+    std::set<NodeId> stored;
+    for (const auto &[id, version] : stored_versions)
+        if (version == configuration().version)
+            stored.insert(id);
+    if (!has_majority(configuration(), stored))
+        return;
+    record_in_force = true;
+    trace("configuration " + std::to_string(raw(configuration().version.term)) + "." +
+          std::to_string(configuration().version.index) + " is in force");
+    apply_sync();
+}
+
+// A lease already running stays: until the new record is in force, what PostgreSQL waits for meets
+// the old record and the new one (I9).
+void Node::Impl::record(Configuration next, const std::string &why) {
+    next.version = {durable.term, configuration().version.index + 1};
+    durable.configuration = std::move(next);
+    record_in_force = false;
+    persist();
+    trace("records configuration " + std::to_string(raw(durable.term)) + "." +
+          std::to_string(configuration().version.index) + ": " + why);
+    table.forget_except(configuration());
+    out.push_back(SetPeers{configuration().members});
+    heartbeat_round();
+}
+
+MembershipFacts Node::Impl::membership_facts() const {
+    MembershipFacts facts;
+    facts.self = durable.self;
+    facts.synchronous = settings.synchronous;
+    facts.replaced = replaced;
+    facts.applicants = applicants;
+    facts.caught_up.insert(durable.self);
+    for (const Member &member : configuration().members) {
+        const MemberTable::Row *row = table.find(member.id);
+        if (member.id == durable.self || !row || table.liveness(member.id, settings, now) != Liveness::alive)
+            continue;
+        const LocalState &theirs = row->report.local;
+        const bool near = theirs.streaming && theirs.position.timeline == local.position.timeline &&
+                          raw(theirs.position.lsn) + caught_up_bytes > raw(local.position.lsn);
+        if (row->report.role == Role::standby && row->report.term == durable.term &&
+            (near || member.kind == MemberKind::witness))
+            facts.caught_up.insert(member.id);
+    }
+    return facts;
+}
+
+void Node::Impl::advance_configuration() {
+    if (role != Role::primary || !record_in_force || configuration().version.term != durable.term)
+        return;
+    for (auto it = applicants.begin(); it != applicants.end();) {
+        const Member *member = configuration().find(it->first);
+        const bool settled = member && member->peer == it->second.peer && member->postgres == it->second.postgres &&
+                             member->priority == it->second.priority;
+        it = settled ? applicants.erase(it) : std::next(it);
+    }
+    std::erase_if(replaced, [&](NodeId id) { return !configuration().find(id); });
+
+    if (postgres_first) { // PostgreSQL already waits for the new rule; do w members have all that came before?
+        const bool effective = sync_known && sync_in_effect == postgres_first->next.sync;
+        if (effective && !catch_up_to)
+            catch_up_to = local.position.lsn;
+        if (effective && caught_up_to(*catch_up_to, postgres_first->next.sync)) {
+            const MembershipStep step = *postgres_first;
+            postgres_first.reset();
+            catch_up_to.reset();
+            record(step.next, step.reason);
+        }
+        return;
+    }
+    if (!sync_known || !(sync_in_effect == configuration().sync))
+        return; // the last step is not complete yet
+    std::optional<MembershipStep> step = next_step(configuration(), membership_facts());
+    if (!step)
+        return;
+    out.push_back(Note{role, role, durable.term, local.position, step->reason});
+    if (step->postgres_first) {
+        postgres_first = step;
+        apply_sync();
+    } else {
+        record(step->next, step->reason);
+    }
+}
+
+bool Node::Impl::caught_up_to(Lsn lsn, const SyncRule &rule) const {
+    std::size_t have = contains(rule.set, durable.self);
+    for (NodeId id : rule.set) {
+        const MemberTable::Row *row = table.find(id);
+        if (id != durable.self && row && row->report.term == durable.term && row->report.local.streaming &&
+            row->report.local.position.timeline == local.position.timeline && row->report.local.position.lsn >= lsn)
+            ++have;
+    }
+    return have >= rule.quorum;
+}
+
+// The rule PostgreSQL shall wait for now: the step that goes to it first, else the record.  A primary
+// keeps the old rule until the new record is in force.
+void Node::Impl::apply_sync() {
+    if (settings.kind == MemberKind::witness)
+        return;
+    if (role == Role::primary && !record_in_force && sync_known)
+        return;
+    const SyncRule &rule = postgres_first ? postgres_first->next.sync : configuration().sync;
+    if (sync_asked == rule)
+        return;
+    sync_asked = rule;
+    ApplySync apply{rule, {}};
+    for (NodeId id : rule.set)
+        apply.names.push_back(name_of(id));
+    out.push_back(std::move(apply));
+}
+
+void Node::Impl::sync_in_effect_now(const SyncRule &rule) {
+    sync_in_effect = rule;
+    sync_known = true;
+    if (acts()) {
+        catch_up_to.reset();
+        advance_configuration();
+        update_lease();
+    }
+}
+
+// ---- promotion, stepping down -----------------------------------------------------------------------------
+
+void Node::Impl::promoted(const LocalState &state, const Lineage &history) {
+    local = state;
+    lineage = history;
+    if (role != Role::promoting) {
+        check_writable(); // another term began meanwhile
+        return;
+    }
+    become(Role::primary, "open for writes on timeline " + std::to_string(raw(state.position.timeline)));
+    heartbeat_round();
+    heartbeat_due = now + settings.heartbeat_interval;
+}
+
+void Node::Impl::promotion_failed(const std::string &why) {
+    if (role != Role::promoting)
+        return;
+    send_members(Resign{false});
+    step_down("promotion failed: " + why);
+}
+
+void Node::Impl::drop_primary_state() {
+    out.push_back(SetLease{long_ago});
+    lease_until = long_ago;
+    record_in_force = false;
+    postgres_first.reset();
+    catch_up_to.reset();
+    leases.clear();
+}
+
+void Node::Impl::step_down(const std::string &why) {
+    drop_primary_state();
+    leader = NodeId::none;
+    leader_lineage.clear();
+    promise_until = now;
+    promise_void = false;
+    become(local.in_recovery ? Role::standby : Role::deposed, why);
+    schedule_election();
+}
+
+} // namespace pg_ha

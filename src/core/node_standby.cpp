@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// Life as a standby: follow the primary of the term, open the gate only to a history that contains
+// our own, keep the promise not to vote for another, and notice hard evidence that the primary is
+// gone.  Joining and being rejected live here too.
+#include "node_impl.hpp"
+
+#include <algorithm>
+
+namespace pg_ha {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+namespace {
+// How long a standby waits for the last WAL of a primary that stops cleanly.
+constexpr Duration clean_stop_wait = seconds(2);
+} // namespace
+
+// ---- following ---------------------------------------------------------------------------------------
+
+void Node::Impl::on_heartbeat(const Message &message, const Heartbeat &heartbeat) {
+    const bool from_primary = heartbeat.leader == message.from;
+    const bool known = configuration().find(message.from) != nullptr;
+    const bool admits_us = heartbeat.configuration && heartbeat.configuration->find(durable.self);
+    if (role == Role::joining && !admits_us)
+        return;
+    if (!known && !admits_us) {
+        if (role == Role::primary)
+            send(message.from, Rejected{Rejection::not_member, message.incarnation});
+        return;
+    }
+    table.learn(heartbeat.self, now);
+    for (const MemberReport &report : heartbeat.table)
+        if (report.id != durable.self && configuration().find(report.id))
+            table.learn(report, now);
+    stored_versions[message.from] = heartbeat.config_version;
+
+    if (from_primary && message.term >= durable.term && message.term > resigned)
+        follow(message, heartbeat);
+    else if (acts() && message.term > durable.term)
+        step_down(name_of(message.from) + " knows term " + std::to_string(raw(message.term)));
+    if (heartbeat.wants_reply && configuration().find(message.from)) {
+        const bool follows = from_primary && leader == message.from && message.term == durable.term;
+        send(message.from, HeartbeatReply{heartbeat.sent, follows, configuration().version, own_report(false)});
+    }
+}
+
+void Node::Impl::follow(const Message &message, const Heartbeat &heartbeat) {
+    if (message.term > durable.term) {
+        adopt_term(message.term);
+        if (role == Role::joining)
+            become(Role::standby, "admitted by " + name_of(message.from));
+    }
+    if (acts())
+        return; // the same term has one primary: I1 is checked where votes are counted
+    if (heartbeat.configuration && heartbeat.configuration->version > configuration().version)
+        adopt_configuration(*heartbeat.configuration, true);
+    if (role == Role::joining)
+        become(Role::standby, "admitted by " + name_of(message.from));
+    if (leader != message.from) {
+        leader = message.from;
+        leader_lineage.clear();
+        become(role == Role::deposed ? Role::deposed : Role::standby, "follows " + name_of(leader));
+        trace("follows " + name_of(leader) + " in term " + std::to_string(raw(durable.term)));
+    }
+    ballot.reset();
+    leader_gone = false;
+    promise_void = false;
+    clean_stop_until = never;
+    promise_until = now + settings.lease_duration;
+    if (!heartbeat.lineage.empty())
+        leader_lineage = heartbeat.lineage;
+    if (heartbeat.lineage_confirmed != Lsn::none) {
+        leader_position = heartbeat.lineage_confirmed;
+        leader_position_term = message.term;
+    }
+    schedule_election();
+    check_writable();
+    consider_gate();
+}
+
+// A higher term: whatever we were, we follow nobody until its primary speaks.
+void Node::Impl::adopt_term(Term term) {
+    if (acts())
+        step_down("term " + std::to_string(raw(term)) + " has begun");
+    shut_gate();
+    durable.term = term;
+    durable.voted_for = NodeId::none;
+    leader = NodeId::none;
+    leader_lineage.clear();
+    ballot.reset();
+    campaign_after_gate = false;
+    if (role == Role::candidate)
+        become(Role::standby, "term " + std::to_string(raw(term)) + " has begun");
+    persist();
+}
+
+void Node::Impl::adopt_configuration(const Configuration &next, bool store) {
+    durable.configuration = next;
+    stored_versions[durable.self] = next.version;
+    table.forget_except(next);
+    out.push_back(SetPeers{next.members});
+    if (store)
+        persist();
+    if (!acts())
+        apply_sync(); // every standby carries the rule already, so that promotion changes nothing
+}
+
+// ---- the gate ------------------------------------------------------------------------------------------
+
+void Node::Impl::shut_gate() {
+    gate_open = false;
+    out.push_back(CloseGate{});
+}
+
+// I4: stream only from the primary of the stored term, and only when our WAL is part of its history.
+void Node::Impl::consider_gate() {
+    if (role != Role::standby || ballot || settings.kind == MemberKind::witness || leader == NodeId::none ||
+        leader == durable.self || leader_lineage.empty() || !local.in_recovery)
+        return;
+    if (!local.position_known) {
+        if (!gate_open)
+            reason = "reads its own WAL to the end before it follows " + name_of(leader);
+        return;
+    }
+    if (gate_open && gate_leader == leader)
+        return;
+    if (!descends_from(local.position, leader_lineage)) {
+        reason = "has WAL up to " + to_string(local.position) + " that " + name_of(leader) +
+                 " does not have: rewind it (pg_rewind) or clone it again";
+        return;
+    }
+    const Member *upstream = configuration().find(leader);
+    if (!upstream)
+        return;
+    gate_open = true;
+    gate_leader = leader;
+    stream_ended = false;
+    reason = "follows " + name_of(leader);
+    out.push_back(OpenGate{leader, durable.term, upstream->postgres});
+}
+
+// PostgreSQL is open for writes, but this node was not elected: fence it and make it a standby.
+void Node::Impl::check_writable() {
+    if (local.in_recovery || settings.kind == MemberKind::witness || acts())
+        return;
+    if (role == Role::standby || role == Role::candidate) {
+        ballot.reset();
+        become(Role::deposed, "PostgreSQL is writable but this node is not the elected primary: it restarts as standby");
+    }
+}
+
+// ---- evidence that the primary is gone ---------------------------------------------------------------
+
+void Node::Impl::on_resign(const Message &message, const Resign &resign) {
+    if (message.term == durable.term && (message.from == leader || leader == NodeId::none))
+        note_resigned(message.term, resign.clean, name_of(message.from) + " resigned");
+}
+
+void Node::Impl::note_resigned(Term term, bool clean, const std::string &how) {
+    if (term <= resigned || role != Role::standby)
+        return;
+    resigned = term;
+    if (clean && gate_open && local.streaming && !stream_ended) {
+        clean_stop_until = now + clean_stop_wait; // its last WAL is still on the way
+        return;
+    }
+    void_promise(how);
+}
+
+void Node::Impl::link_up(NodeId peer) {
+    connected.insert(peer);
+    if (peer == leader)
+        leader_gone = false;
+    if (role == Role::joining)
+        send(peer, JoinRequest{own_member(), settings.system_identifier});
+    else if (acts() && configuration().find(peer))
+        send(peer, make_heartbeat(peer)); // a fresh link need not wait for the next round
+}
+
+void Node::Impl::peer_gone(NodeId peer) {
+    connected.erase(peer);
+    if (peer != leader || acts())
+        return;
+    leader_gone = true;
+    consider_evidence();
+}
+
+void Node::Impl::stream_end(bool finished) {
+    stream_ended = true;
+    if (role != Role::standby || leader == NodeId::none)
+        return;
+    if (finished && clean_stop_until != never) {
+        clean_stop_until = never;
+        void_promise(name_of(leader) + " stopped cleanly");
+        return;
+    }
+    consider_evidence();
+}
+
+// I7: a dead kernel connection counts only where the vote itself, and not time, protects commits.
+void Node::Impl::consider_evidence() {
+    const bool no_stream = settings.kind == MemberKind::witness || stream_ended || !local.streaming;
+    if (role == Role::standby && leader != NodeId::none && leader_gone && no_stream && sync_protects() && !promise_void)
+        void_promise(name_of(leader) + " is gone: connection refused and its WAL stream has ended");
+}
+
+void Node::Impl::void_promise(const std::string &why) {
+    if (promise_void)
+        return;
+    promise_void = true;
+    promise_until = now;
+    reason = why;
+    trace("promise void: " + why);
+    if (!ballot)
+        schedule_election();
+}
+
+// ---- joining --------------------------------------------------------------------------------------------
+
+Member Node::Impl::own_member() const {
+    return {durable.self, settings.node_name, settings.kind, false, settings.peer, settings.postgres, settings.priority};
+}
+
+void Node::Impl::ask_admission() {
+    for (NodeId peer : connected)
+        send(peer, JoinRequest{own_member(), settings.system_identifier});
+}
+
+void Node::Impl::on_join(const Message &message, const JoinRequest &request) {
+    const Member &applicant = request.self;
+    if (role != Role::primary) {
+        if (leader != NodeId::none && leader != durable.self && leader != message.from && applicant.id == message.from)
+            send(leader, request); // passed on: the applicant may not know the primary's address
+        return;
+    }
+    const NodeId back = message.from;
+    if (applicant.kind == MemberKind::data && request.system_identifier != configuration().system_identifier) {
+        send(back, Rejected{Rejection::wrong_system, message.incarnation});
+        return;
+    }
+    const Member *namesake = configuration().find(applicant.name);
+    if (namesake && namesake->id != applicant.id) {
+        if (namesake->id == durable.self || table.liveness(namesake->id, settings, now) == Liveness::alive) {
+            send(back, Rejected{Rejection::name_in_use, message.incarnation});
+            return;
+        }
+        replaced.insert(namesake->id);
+    }
+    if (!configuration().find(applicant.id) && configuration().members.size() >= 32) {
+        send(back, Rejected{Rejection::cluster_full, message.incarnation});
+        return;
+    }
+    applicants[applicant.id] = applicant;
+    advance_configuration();
+}
+
+void Node::Impl::on_rejected(const Message &message, const Rejected &rejected) {
+    if (rejected.incarnation != durable.incarnation || acts())
+        return;
+    const std::string who = name_of(message.from);
+    const std::string why = to_string(rejected.why);
+    switch (rejected.why) {
+    case Rejection::name_in_use:
+    case Rejection::wrong_system:
+    case Rejection::cluster_full:
+        if (reason.find(why) == std::string::npos)
+            out.push_back(Note{role, role, durable.term, local.position, "not admitted: " + why});
+        reason = "not admitted: " + why;
+        return;
+    case Rejection::stale_incarnation:
+    case Rejection::not_member:
+        if (message.term < durable.term || role == Role::joining)
+            return;
+        shut_gate();
+        if (rejected.why == Rejection::stale_incarnation)
+            durable.self = static_cast<NodeId>(static_cast<std::uint64_t>(jitter(Duration::max()).count()) | 1);
+        durable.configuration = Configuration{};
+        durable.voted_for = NodeId::none;
+        leader = NodeId::none;
+        ballot.reset();
+        election_due = never;
+        persist();
+        become(Role::joining, who + " does not accept this node: " + why);
+        return;
+    }
+}
+
+} // namespace pg_ha

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// The snapshot for people: the same facts for SQL, log and tools, and in words why a failover would
+// not be possible now.
+#include "node_impl.hpp"
+
+#include <algorithm>
+
+namespace pg_ha {
+
+Status Node::Impl::status(Instant at) const {
+    Status status;
+    status.self = durable.self;
+    status.role = role;
+    status.term = durable.term;
+    status.primary = acts() ? durable.self : leader;
+    status.lease_until = lease_until;
+    status.configuration = configuration();
+    status.configuration_in_force = acts() ? record_in_force : leader != NodeId::none;
+    status.reason = reason;
+    std::set<NodeId> heard;
+    const Lsn primary_lsn = role == Role::primary ? local.position.lsn : leader_position;
+    for (const Member &member : configuration().members) {
+        MemberStatus row;
+        row.member = member;
+        row.self = member.id == durable.self;
+        row.is_primary = member.id == status.primary;
+        row.in_sync_set = contains(configuration().sync.set, member.id);
+        if (row.self) {
+            row.report.id = durable.self;
+            row.report.incarnation = durable.incarnation;
+            row.report.role = role;
+            row.report.term = durable.term;
+            row.report.local = local;
+            row.report.reason = reason;
+            row.report.links = table.links(configuration(), durable.self, at);
+            row.liveness = Liveness::alive;
+            row.last_heard = Duration{0};
+        } else if (const MemberTable::Row *known = table.find(member.id)) {
+            row.report = known->report;
+            row.liveness = table.liveness(member.id, settings, at);
+            row.last_heard = known->heard == long_ago ? Duration{-1} : at - known->heard;
+        }
+        if (member.kind == MemberKind::data && primary_lsn != Lsn::none && row.report.local.position.lsn != Lsn::none)
+            row.lag_bytes = std::max<std::int64_t>(
+                0, static_cast<std::int64_t>(raw(primary_lsn)) - static_cast<std::int64_t>(raw(row.report.local.position.lsn)));
+        if (row.liveness == Liveness::alive)
+            heard.insert(member.id);
+        status.members.push_back(std::move(row));
+    }
+    std::sort(status.members.begin(), status.members.end(),
+              [](const MemberStatus &a, const MemberStatus &b) { return a.member.name < b.member.name; });
+    status.quorum = !configuration().members.empty() && has_majority(configuration(), heard);
+    status.failover_reason = failover_obstacle(at);
+    status.failover_possible = status.failover_reason.empty();
+    return status;
+}
+
+// Would the voters that this node hears elect another primary if the present one died now?
+std::string Node::Impl::failover_obstacle(Instant at) const {
+    if (role == Role::passive)
+        return "no cluster yet: run SELECT ha_bootstrap() on the first server";
+    if (role == Role::joining)
+        return reason.empty() ? "this node waits to be admitted" : reason;
+    const NodeId primary = acts() ? durable.self : leader;
+    if (primary == NodeId::none)
+        return "there is no primary at the moment";
+    if (configuration().voter_count() < 3)
+        return "automatic failover needs three voters, there " +
+               std::string(configuration().voter_count() == 1 ? "is 1" : "are 2") + ": add servers";
+    std::set<NodeId> would_vote;
+    std::string missing;
+    bool candidate = false;
+    for (const Member &member : configuration().members) {
+        if (!member.voter || member.id == primary)
+            continue;
+        const bool self = member.id == durable.self;
+        const MemberTable::Row *row = table.find(member.id);
+        const LocalState &state = self ? local : row ? row->report.local : LocalState{};
+        const bool alive = self || table.liveness(member.id, settings, at) == Liveness::alive;
+        const bool able = alive && (member.kind == MemberKind::witness || (state.position_known && state.in_recovery));
+        if (!able) {
+            missing += (missing.empty() ? "" : ", ") + member.name + (alive ? " (not ready)" : " (not heard)");
+            continue;
+        }
+        would_vote.insert(member.id);
+        candidate |= member.kind == MemberKind::data && member.priority > 0 && state.streaming;
+    }
+    if (!wins_election(configuration(), would_vote))
+        return "not enough voters without the primary: missing " + missing;
+    if (!candidate)
+        return "no voter that may become primary receives WAL";
+    return "";
+}
+
+} // namespace pg_ha
