@@ -9,6 +9,7 @@ Agent::Agent(Ports ports, const Settings &settings, const DurableState &state, c
 void Agent::start() {
     busy_ = true;
     perform(node_.start(ports_.clock.now()));
+    take_answers();
     busy_ = false;
 }
 
@@ -41,6 +42,10 @@ void Agent::handle(const Event &event) {
 
 void Agent::run(const Event &event) {
     perform(node_.step(event, ports_.clock.now()));
+    take_answers();
+}
+
+void Agent::take_answers() {
     while (!answers_.empty()) {
         const Event answer = std::move(answers_.front());
         answers_.pop_front();

@@ -27,6 +27,7 @@ public:
 
 private:
     void run(const Event &event);
+    void take_answers();
     void perform(const Outputs &outputs);
 
     Ports ports_;

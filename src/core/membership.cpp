@@ -46,25 +46,25 @@ std::optional<MembershipStep> sync_step(const Configuration &current, const Memb
         step.reason = "synchronous mode begins";
         return step;
     }
-    const std::size_t size_now = now.set.size();
-    if (now.quorum < majority(size_now)) {
+    const auto staying = static_cast<std::size_t>(
+        std::count_if(now.set.begin(), now.set.end(), [&](NodeId id) { return contains(wanted, id); }));
+    if (now.quorum < majority(staying)) {
         ++next.quorum;
         step.postgres_first = true;
         step.reason = "write quorum raised to " + std::to_string(next.quorum);
         return step;
     }
-    for (NodeId id : now.set) { // before adding: never wait for a member that is gone
-        if (contains(wanted, id))
-            continue;
-        if (now.quorum > majority(size_now - 1)) {
+    if (staying < now.set.size()) { // never wait for a member that is gone: w first, then S
+        if (now.quorum > majority(staying)) {
             --next.quorum;
             step.reason = "write quorum lowered to " + std::to_string(next.quorum);
-        } else {
-            std::erase(next.set, id);
-            step.postgres_first = true;
-            const Member *member = current.find(id);
-            step.reason = "sync set loses " + (member ? member->name : std::string("a removed member"));
+            return step;
         }
+        auto leaving = std::find_if(next.set.begin(), next.set.end(), [&](NodeId id) { return !contains(wanted, id); });
+        const Member *member = current.find(*leaving);
+        step.reason = "sync set loses " + (member ? member->name : std::string("a removed member"));
+        step.postgres_first = true;
+        next.set.erase(leaving);
         return step;
     }
     for (NodeId id : wanted) {

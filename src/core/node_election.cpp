@@ -16,6 +16,7 @@ namespace {
 constexpr Duration stagger_on_evidence = milliseconds(15);
 constexpr Duration jitter_on_evidence = milliseconds(4);
 constexpr Duration retry_on_evidence = milliseconds(25);
+constexpr Duration retry_at_most = milliseconds(500);
 constexpr Duration vote_wait = milliseconds(250); // covers a slow fdatasync on the voters
 } // namespace
 
@@ -71,11 +72,9 @@ void Node::Impl::stand() {
 }
 
 void Node::Impl::begin_campaign() {
-    become(Role::candidate, "a majority would vote for it");
-    gate_open = false;
     ballot.reset();
     campaign_after_gate = true;
-    out.push_back(CloseGate{});
+    shut_gate();
 }
 
 // ---- voting ---------------------------------------------------------------------------------------------
@@ -147,13 +146,11 @@ void Node::Impl::gate_closed(const LocalState &state) {
     if (!campaign_after_gate)
         return;
     campaign_after_gate = false;
-    if (role != Role::candidate)
-        return;
-    if (!local.in_recovery || !local.position_known) {
-        become(Role::standby, "its position is unknown");
-        check_writable();
+    if (!may_stand()) {
+        schedule_election();
         return;
     }
+    become(Role::candidate, "a majority would vote for it");
     durable.term = next(durable.term);
     durable.voted_for = durable.self;
     leader = NodeId::none;
@@ -238,7 +235,9 @@ void Node::Impl::lose_ballot(const std::string &why) {
     schedule_election();
     if (election_due == never)
         return;
-    const Duration pause = promise_void ? retry_on_evidence : settings.heartbeat_interval;
+    ++ballots_lost;
+    const Duration first = promise_void ? retry_on_evidence : settings.heartbeat_interval;
+    const Duration pause = std::min(first * (1 << std::min(ballots_lost, 8u)), std::max(first, retry_at_most));
     election_due = std::max(election_due, now + pause / 2 + jitter(pause));
     trace("pre-vote or vote lost: " + why);
 }
@@ -246,6 +245,7 @@ void Node::Impl::lose_ballot(const std::string &why) {
 void Node::Impl::win() {
     ballot.reset();
     leader = durable.self;
+    ballots_lost = 0;
     record_in_force = false;
     leases.clear();
     lease_until = long_ago;

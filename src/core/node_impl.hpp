@@ -70,6 +70,7 @@ struct Node::Impl {
 
     // -- in an election
     std::optional<Ballot> ballot;
+    unsigned ballots_lost = 0;        // in a row: the pause between them grows
     bool demotion_asked = false;
     std::optional<PendingVote> pending_vote;
     bool campaign_after_gate = false;

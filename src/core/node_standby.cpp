@@ -65,6 +65,7 @@ void Node::Impl::follow(const Message &message, const Heartbeat &heartbeat) {
         trace("follows " + name_of(leader) + " in term " + std::to_string(raw(durable.term)));
     }
     ballot.reset();
+    ballots_lost = 0;
     leader_gone = false;
     promise_void = false;
     clean_stop_until = never;
@@ -210,6 +211,7 @@ void Node::Impl::void_promise(const std::string &why) {
     if (promise_void)
         return;
     promise_void = true;
+    ballots_lost = 0;
     promise_until = now;
     reason = why;
     trace("promise void: " + why);
