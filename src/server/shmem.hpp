@@ -105,6 +105,13 @@ struct Shared {
     pg_atomic_uint32 streams_failed;   // ended by error or refused connection
     pg_atomic_uint32 streams_finished; // ended by end of COPY (walrcv_receive returned -1)
     pg_atomic_uint64 stream_heard_ns;  // BOOTTIME of the last byte from the primary
+    // The upstream_version that the walreceiver's connection was made for (0: it has none and waits), and
+    // whether WAL flows through it.  Writer: walreceiver.
+    pg_atomic_uint32 gate_connected;
+    pg_atomic_uint32 stream_active;
+    // 1: local WAL is replayed to its end and nothing was received since, so the replay position alone is
+    // this node's position.  Writer: walreceiver, 1 when it is started, 0 before it starts streaming.
+    pg_atomic_uint32 wal_settled;
 
     // -- node worker's latch.  Writer: node worker at start and exit (null).  Others: SetLatch only.
     Latch *volatile node_latch;

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// The start gate: no member wakes up as a second primary, whoever starts it (design, promise 3).
+//
+// A data directory with the cluster's secret belongs to a member.  It comes up as a standby, which
+// holds until it is elected.  The one exception is a cluster whose only voter is this very server:
+// nobody else can have been elected meanwhile.  Any doubt about that (no state, unreadable state,
+// another cluster's state) means standby.  An unreadable state directory stops the start: it is an
+// operator's mistake that a wrong identity would make worse.
+#include "agent/state_file.hpp"
+#include "net/runtime.hpp"
+
+#include "entry.hpp"
+#include "guc.hpp"
+#include "start_gate.hpp"
+
+extern "C" {
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "common/file_perm.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+}
+
+#include <cerrno>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace pg_ha {
+
+namespace {
+
+constexpr const char *placeholder_conninfo = "application_name=pg_ha_chooses_the_primary";
+
+bool sync_path(const char *path, int flags) {
+    const int fd = open(path, flags);
+    if (fd < 0)
+        return false;
+    const bool done = fsync(fd) == 0;
+    const int error = errno;
+    close(fd);
+    errno = error;
+    return done;
+}
+
+// Null: this server alone is the cluster and may start as it is.  Otherwise why it must not.
+const char *why_standby() {
+    if (guc_node_name[0] == '\0')
+        return "pg_ha.node_name is not set, so this server cannot know whether it may be the primary";
+    const StateView view = read_state(state_directory());
+    if (view.condition == StateCondition::missing)
+        return "this server has no state of its own yet";
+    if (view.condition == StateCondition::corrupt)
+        return "its state file is not readable";
+    const Configuration &configuration = view.state.configuration;
+    if (configuration.cluster != read_secret(secret_file()).cluster ||
+        configuration.system_identifier != GetSystemIdentifier() || view.state.node_name != guc_node_name)
+        return "its state belongs to another cluster, server or node name";
+    if (!configuration.is_voter(view.state.self) || configuration.voter_count() > 1)
+        return "a member waits for its election";
+    return nullptr;
+}
+
+void require_readable_state_directory() {
+    if (access(state_directory(), R_OK | W_OK | X_OK) != 0 && errno != ENOENT)
+        ereport(FATAL, (errcode_for_file_access(),
+                        errmsg("could not access state directory \"%s\" of pg_ha: %m", state_directory()),
+                        errdetail("This server is a member of a cluster; its term and its vote are kept there."),
+                        errhint("Make the directory accessible to the server's user, or correct "
+                                "pg_ha.state_directory.")));
+}
+
+} // namespace
+
+bool start_gate_is_member() {
+    struct stat unused;
+    // Anything but a clear "not there" counts as a member: fencing too much loses nothing.
+    return stat(secret_file(), &unused) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
+void start_gate_pin_conninfo() {
+    const char *present = PrimaryConnInfo && PrimaryConnInfo[0] != '\0' ? PrimaryConnInfo : placeholder_conninfo;
+    char copy[1024];
+    strlcpy(copy, present, sizeof(copy));
+    SetConfigOption("primary_conninfo", copy, PGC_POSTMASTER, PGC_S_OVERRIDE);
+}
+
+const char *write_standby_signal() {
+    const int fd = open(STANDBY_SIGNAL_FILE, O_WRONLY | O_CREAT, pg_file_create_mode);
+    if (fd < 0)
+        return "could not create standby.signal";
+    close(fd);
+    if (!sync_path(STANDBY_SIGNAL_FILE, O_RDWR))
+        return "could not fsync standby.signal";
+    if (!sync_path(".", O_RDONLY))
+        return "could not fsync the data directory";
+    return nullptr;
+}
+
+void start_gate() {
+    if (!start_gate_is_member())
+        return;
+    require_readable_state_directory();
+    start_gate_pin_conninfo();
+
+    const char *reason = nullptr;
+    const Failure failure = run_cpp([&reason] { reason = why_standby(); });
+    if (!failure.failed && reason == nullptr)
+        return;
+    const bool was_standby = access(STANDBY_SIGNAL_FILE, F_OK) == 0;
+    const char *error = write_standby_signal();
+    if (error != nullptr)
+        ereport(FATAL, (errcode_for_file_access(), errmsg("%s: %m", error),
+                        errdetail("pg_ha must start this server as a standby.")));
+    ereport(LOG, (errmsg("pg_ha: starting as a standby: %s", failure.failed ? failure.text : reason),
+                  was_standby ? 0 : errdetail("standby.signal was created.")));
+}
+
+} // namespace pg_ha
