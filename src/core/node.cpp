@@ -42,7 +42,10 @@ Outputs Node::start(Instant now) {
         }
         n.become(Role::primary, "resumes its term");
         n.apply_sync();
-        n.heartbeat_round();
+        if (n.configuration().version.term == n.durable.term)
+            n.heartbeat_round();
+        else
+            n.record(n.configuration(), "first record of the term");
     } else {
         n.become(Role::standby, "started");
         n.check_writable();
