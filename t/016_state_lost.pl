@@ -25,13 +25,13 @@ my %damage = (
     },
 );
 for my $kind (qw(missing corrupt)) {
-    my $identity = $cluster->sql('london', "SELECT id FROM ha_members WHERE name = 'paris'");
+    my $identity = $cluster->sql('london', "SELECT node_id FROM ha_members WHERE name = 'paris'");
     $cluster->stop('paris', 'fast');
     $damage{$kind}->();
     my $offset = $cluster->log_size('paris');
     $cluster->start('paris');
     $cluster->wait_log('paris', qr/pg_ha: .*state/i, "$kind: the node's log says so", $offset);
-    $cluster->poll('london', "SELECT count(*), bool_and(id <> '$identity') FROM ha_members WHERE name = 'paris'", '1|t',
+    $cluster->poll('london', "SELECT count(*), bool_and(node_id <> '$identity') FROM ha_members WHERE name = 'paris'", '1|t',
         "$kind: it is a new member, the forgetful one is gone");
     $cluster->wait_standby_of('paris', 'london');
     $cluster->wait_ready('london');
