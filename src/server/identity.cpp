@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// Who this server is.  A state that is missing, unreadable or of another cluster never votes: the
+// server gets a new identity, joins as a learner, and the primary retires the old one.  A state
+// under another node name is an operator's mix-up: the server stays passive until it is resolved.
+#include "identity.hpp"
+#include "peers.hpp"
+
+#include "guc.hpp"
+
+extern "C" {
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "postmaster/postmaster.h"
+}
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace pg_ha {
+
+using std::chrono::milliseconds;
+
+namespace {
+
+std::vector<std::string> listen_addresses() { return split_list(guc_listen_addresses); }
+
+std::string advertised_host() {
+    if (guc_advertise_address[0] != '\0')
+        return guc_advertise_address;
+    const std::vector<std::string> addresses = listen_addresses();
+    const bool nameless = addresses.empty() || addresses[0] == "*" || addresses[0] == "0.0.0.0" || addresses[0] == "::";
+    return nameless ? "localhost" : addresses[0];
+}
+
+DurableState fresh_state() {
+    DurableState state;
+    state.self = static_cast<NodeId>(strong_random());
+    state.node_name = guc_node_name;
+    return state;
+}
+
+// Empty: the loaded state belongs here.
+std::string why_foreign(const DurableState &state, const ClusterSecret &secret, const Settings &settings) {
+    const Configuration &configuration = state.configuration;
+    if (configuration.cluster == no_cluster)
+        return "";
+    if (configuration.cluster != secret.cluster)
+        return "it belongs to cluster " + to_string(configuration.cluster) + ", the secret to cluster " +
+               to_string(secret.cluster);
+    if (configuration.system_identifier != settings.system_identifier)
+        return "it belongs to system " + std::to_string(configuration.system_identifier) + ", the data directory to " +
+               std::to_string(settings.system_identifier);
+    return "";
+}
+
+DurableState replaced_state(StateFile &file, const std::string &why) {
+    ereport(LOG, (errmsg("pg_ha: the state in \"%s\" is not usable: %s", state_directory(), why.c_str()),
+                  errdetail("It is kept aside there. This server goes on under a new identity, without a vote, until the "
+                            "primary admits it.")));
+    file.set_aside();
+    return fresh_state();
+}
+
+} // namespace
+
+std::uint64_t strong_random() {
+    std::uint64_t number = 0;
+    while (number == 0)
+        if (!pg_strong_random(&number, sizeof(number)))
+            throw std::runtime_error("no random numbers from the kernel");
+    return number;
+}
+
+Settings make_settings(const ClusterSecret &secret) {
+    Settings settings;
+    settings.cluster = secret.cluster;
+    settings.system_identifier = GetSystemIdentifier();
+    settings.node_name = guc_node_name;
+    settings.peer = {advertised_host(), static_cast<std::uint16_t>(guc_port)};
+    settings.postgres = {advertised_host(), static_cast<std::uint16_t>(PostPortNumber)};
+    // The default may be too slow for a short lease; see check_heartbeat_interval() in guc.cpp.
+    settings.heartbeat_interval = milliseconds(std::min(guc_heartbeat_interval_ms, guc_lease_duration_ms / 3));
+    settings.lease_duration = milliseconds(guc_lease_duration_ms);
+    settings.synchronous = guc_synchronous;
+    settings.max_lag_on_failover = static_cast<std::uint64_t>(guc_max_lag_on_failover_kb) * 1024;
+    settings.priority = static_cast<std::uint16_t>(guc_failover_priority);
+    settings.tracing = guc_trace;
+    return settings;
+}
+
+NetOptions make_net_options(const ClusterSecret &secret, const Settings &settings, NodeId self) {
+    NetOptions options;
+    options.secret = secret;
+    options.listen_addresses = listen_addresses();
+    options.port = static_cast<std::uint16_t>(guc_port);
+    options.seeds = parse_peers(guc_peers, 7432).value_or(std::vector<Endpoint>{});
+    std::erase(options.seeds, settings.peer); // the same list may be used on every server
+    options.self = self;
+    options.node_name = settings.node_name;
+    options.system_identifier = settings.system_identifier;
+    options.heartbeat_interval = settings.heartbeat_interval;
+    return options;
+}
+
+DurableState choose_identity(StateFile &file, const ClusterSecret &secret, const Settings &settings) {
+    if (file.condition() == StateCondition::missing)
+        return fresh_state();
+    if (file.condition() == StateCondition::corrupt)
+        return replaced_state(file, "its checksum or its form is wrong");
+    const DurableState &loaded = file.loaded();
+    if (const std::string why = why_foreign(loaded, secret, settings); !why.empty())
+        return replaced_state(file, why);
+    if (loaded.node_name != settings.node_name)
+        throw std::runtime_error("the state directory belongs to node \"" + loaded.node_name +
+                                 "\", but pg_ha.node_name is \"" + settings.node_name +
+                                 "\": set the old name again, or give this server a state directory of its own");
+    return loaded;
+}
+
+} // namespace pg_ha

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// _PG_init and nothing else: settings, the start gate, shared memory, the WAL gate, the fence, the
+// workers, in this order.  The start gate comes before anything that could fail for another reason,
+// so that a member is kept from waking up writable first of all.
+#include "fence.hpp"
+#include "gate.hpp"
+#include "guc.hpp"
+#include "shmem.hpp"
+#include "start_gate.hpp"
+#include "sync_rule.hpp"
+
+extern "C" {
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+
+PG_MODULE_MAGIC;
+PGDLLEXPORT void _PG_init(void);
+}
+
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace pg_ha {
+
+namespace {
+
+// `postgres -C setting` loads libraries too, but only prints a value: it must not write anything.
+bool only_prints_a_setting() {
+    char arguments[16384];
+    const int fd = open("/proc/self/cmdline", O_RDONLY);
+    if (fd < 0)
+        return false;
+    const ssize_t length = read(fd, arguments, sizeof(arguments) - 1);
+    close(fd);
+    if (length <= 0)
+        return false;
+    arguments[length] = '\0';
+    for (const char *argument = arguments; argument < arguments + length; argument += strlen(argument) + 1)
+        if (strncmp(argument, "-C", 2) == 0)
+            return true;
+    return false;
+}
+
+void register_worker(const char *name, const char *function, int flags, BgWorkerStartTime start) {
+    BackgroundWorker worker;
+    memset(&worker, 0, sizeof(worker));
+    strlcpy(worker.bgw_name, name, BGW_MAXLEN);
+    strlcpy(worker.bgw_type, name, BGW_MAXLEN);
+    worker.bgw_flags = flags;
+    worker.bgw_start_time = start;
+    worker.bgw_restart_time = 1;
+    strlcpy(worker.bgw_library_name, "pg_ha", BGW_MAXLEN);
+    strlcpy(worker.bgw_function_name, function, BGW_MAXLEN);
+    RegisterBackgroundWorker(&worker);
+}
+
+} // namespace
+
+} // namespace pg_ha
+
+void _PG_init(void) {
+    using namespace pg_ha;
+    if (IsBinaryUpgrade)
+        return;
+    if (!process_shared_preload_libraries_in_progress)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("pg_ha must be loaded through shared_preload_libraries"),
+                        errhint("Add pg_ha to shared_preload_libraries in postgresql.conf and restart the server.")));
+    if (!IsPostmasterEnvironment)
+        return; // single-user mode: one offline session, nothing to protect it from
+    guc_define();
+    if (!only_prints_a_setting())
+        start_gate();
+    shmem_register_hooks();
+    gate_install();
+    fence_install();
+    sync_rule_install();
+    // The node worker votes from the first moment of recovery on; the manager needs a database.
+    register_worker("pg_ha node", "pg_ha_node_main", BGWORKER_SHMEM_ACCESS, BgWorkerStart_PostmasterStart);
+    register_worker("pg_ha manager", "pg_ha_manager_main", BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
+                    BgWorkerStart_ConsistentState);
+}

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// The node worker's loop: network, latch, signals, postmaster death and one timer, in one thread,
+// which is also the only one that calls PostgreSQL.  Handlers of the network run inside run_one();
+// everything else happens in work(), between them.
+//
+// Before the server is a member the worker waits without opening a port and says in the status what
+// it waits for.  Nothing here may block but the vote's fdatasync.
+//
+// Whatever goes wrong, the worker fences first: the lease is set to zero and the gate shut, then it
+// exits with status 1 and the postmaster starts it again.  Never by a signal or another status,
+// which would restart every session - except where that is the purpose (demotion, SIGQUIT).
+#include "node_worker.hpp"
+#include "core/invariants.hpp"
+#include "entry.hpp"
+
+#include "guc.hpp"
+#include "snapshot.hpp"
+#include "start_gate.hpp"
+
+extern "C" {
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "postmaster/postmaster.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+}
+
+#include <algorithm>
+#include <unistd.h>
+
+namespace pg_ha {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+namespace {
+
+constexpr Duration retry_every = seconds(1);
+constexpr Duration last_words = milliseconds(20);
+constexpr int exit_again = 1;                       // the postmaster starts the worker again
+constexpr int exit_crash = 2;                       // the postmaster restarts all processes
+
+void fence_now() {
+    pg_atomic_write_u64(&shared->lease_until_ns, 0);
+    pg_atomic_write_u32(&shared->gate_term, 0);
+}
+
+void throw_invariant(const char *text) { throw std::logic_error(std::string("broken invariant: ") + text); }
+
+int log_level(NetLogLevel level) { return level == NetLogLevel::debug ? DEBUG1 : LOG; }
+
+// A latch set by another process raises SIGURG only for a latch that says it may be slept on.
+void announce_sleep(bool sleeping) {
+    MyLatch->maybe_sleeping = sleeping;
+    pg_memory_barrier();
+}
+
+} // namespace
+
+// ---- the loop ----------------------------------------------------------------------------------------
+
+NodeWorker::NodeWorker(const WakeSources &sources)
+    : sources_(sources), runtime_(callbacks()), snapshot_(std::make_unique<Snapshot>()) {
+    runtime_.watch(sources_.latch, [this] { drain(sources_.latch); });
+    runtime_.watch(sources_.signal, [this] {
+        drain(sources_.signal);
+        woken_ = true;
+    });
+    runtime_.watch(sources_.postmaster, [this] { postmaster_died_ = true; }); // nobody writes to that pipe
+}
+
+NetCallbacks NodeWorker::callbacks() {
+    NetCallbacks calls;
+    calls.received = [this](const Message &message) {
+        if (agent())
+            agent()->handle(Received{message});
+    };
+    calls.link_up = [this](NodeId peer, const std::string &) {
+        if (agent())
+            agent()->handle(LinkUp{peer});
+    };
+    calls.peer_gone = [this](NodeId peer) {
+        if (agent())
+            agent()->handle(PeerGone{peer});
+    };
+    calls.log = [](NetLogLevel level, const std::string &line) { // ereport below ERROR returns
+        ereport(log_level(level), (errmsg("pg_ha: %s", line.c_str())));
+    };
+    return calls;
+}
+
+int NodeWorker::run() {
+    for (;;) {
+        if (postmaster_died_) {
+            fence_now();
+            shut_down(false);
+            _exit(exit_again);
+        }
+        if (quit_requested()) {
+            shut_down(false);
+            _exit(exit_crash);
+        }
+        if (stop_requested()) {
+            if (!postmaster_stops()) {
+                ereport(LOG, (errmsg("pg_ha: node worker was terminated and will be started again")));
+                return exit_again;
+            }
+            shut_down(true);
+            return 0;
+        }
+        work();
+        wait_once();
+    }
+}
+
+void NodeWorker::wait_once() {
+    Instant next = retry_due_;
+    if (agent()) {
+        next = std::min({agent()->next_deadline(), sample_due_, status_due_, membership_->control.next_poll()});
+        if (!membership_->control.demotion().empty())
+            next = std::min(next, retry_due_);
+    }
+    if (next != armed_for_) {
+        armed_for_ = next;
+        runtime_.arm(next, [this] { armed_for_ = never; });
+    }
+    announce_sleep(true);
+    if (!MyLatch->is_set)
+        runtime_.run_one();
+    announce_sleep(false);
+    if (MyLatch->is_set) {
+        ResetLatch(MyLatch);
+        woken_ = true;
+    }
+}
+
+void NodeWorker::work() {
+    if (take_reload_request())
+        reload();
+    if (!agent()) {
+        try_to_start();
+        return;
+    }
+    Agent &node = *agent();
+    const Instant now = runtime_.now();
+    for (const Event &event : membership_->control.poll(now))
+        node.handle(event);
+    if (woken_ || now >= sample_due_) {
+        woken_ = false;
+        node.handle(membership_->control.sample());
+        sample_due_ = now + membership_->settings.heartbeat_interval / 2;
+    }
+    if (node.next_deadline() <= runtime_.now())
+        node.tick();
+    if (bootstrap_)
+        finish_bootstrap();
+    if (membership_ && (membership_->control.take_changed() || now >= status_due_))
+        write_status();
+    demote_if_asked();
+}
+
+void NodeWorker::write_status() {
+    const Instant now = runtime_.now();
+    if (agent()) {
+        fill_snapshot(agent()->status(), now, snapshot_.get());
+        if (snapshot_->node_name[0] == '\0') // not admitted yet
+            strlcpy(snapshot_->node_name, guc_node_name, sizeof(snapshot_->node_name));
+        status_due_ = now + membership_->settings.heartbeat_interval;
+    } else {
+        fill_passive_snapshot(guc_node_name, GetSystemIdentifier(), passive_reason_, snapshot_.get());
+    }
+    write_snapshot(snapshot_.get());
+}
+
+void NodeWorker::reload() {
+    guarded([] { ProcessConfigFile(PGC_SIGHUP); });
+    if (!agent())
+        return;
+    Membership &m = *membership_;
+    m.settings = make_settings(m.secret);
+    agent()->reconfigure(m.settings);
+    if (m.peers != guc_peers) {
+        m.peers = guc_peers;
+        runtime_.close();
+        runtime_.open(make_net_options(m.secret, m.settings, agent()->durable().self));
+        runtime_.set_peers(agent()->durable().configuration.members);
+    }
+}
+
+// Tells the peers.  A clean stop lets the server end the WAL stream itself, after the last byte.
+void NodeWorker::shut_down(bool clean) {
+    if (!agent())
+        return;
+    agent()->handle(ShuttingDown{clean});
+    write_status();
+    runtime_.flush(last_words);
+}
+
+void NodeWorker::demote_if_asked() {
+    if (!agent() || membership_->control.demotion().empty() || runtime_.now() < retry_due_)
+        return;
+    fence_now();
+    runtime_.flush(last_words);
+    const char *error = write_standby_signal();
+    if (error != nullptr) {
+        ereport(LOG, (errmsg("pg_ha: cannot become a standby: %s: %m", error),
+                      errdetail("No commit is acknowledged here. It is tried again.")));
+        retry_due_ = runtime_.now() + retry_every;
+        return;
+    }
+    ereport(LOG, (errmsg("pg_ha: restarting as a standby: %s", membership_->control.demotion().c_str()),
+                  restart_after_crash ? 0 : errhint("restart_after_crash is off, so the server has to be started by hand.")));
+    _exit(exit_crash);
+}
+
+} // namespace pg_ha
+
+namespace {
+
+void leave(int, Datum) { pg_ha::shared->node_latch = nullptr; }
+
+} // namespace
+
+void pg_ha_node_main(Datum) {
+    using namespace pg_ha;
+    MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "pg_ha node", ALLOCSET_DEFAULT_SIZES));
+    before_shmem_exit(leave, 0);
+    shared->node_latch = MyLatch;
+    int status = exit_again;
+    const Failure failure = run_cpp([&status] {
+        set_invariant_handler(throw_invariant);
+        NodeWorker worker(install_wake_sources());
+        status = worker.run();
+    });
+    if (failure.failed) {
+        fence_now();
+        ereport(LOG, (errmsg("pg_ha: node worker stops: %s", failure.text),
+                      errdetail("No commit is acknowledged here until it has started again.")));
+    }
+    proc_exit(status);
+}

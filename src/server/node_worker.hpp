@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// The node worker: one thread that runs core and agent inside PostgreSQL.  See node_worker.cpp.
+#pragma once
+
+#include "agent/agent.hpp"
+#include "control.hpp"
+#include "identity.hpp"
+#include "net/runtime.hpp"
+#include "wake_sources.hpp"
+
+#include "shmem.hpp"
+
+#include <memory>
+#include <optional>
+
+namespace pg_ha {
+
+class NodeWorker {
+public:
+    explicit NodeWorker(const WakeSources &sources);
+    int run(); // exit status
+
+private:
+    // What exists only while this server takes part in a cluster; in order of construction.
+    struct Membership {
+        explicit Membership(const ClusterSecret &secret);
+        ClusterSecret secret;
+        Settings settings;
+        StateFile file;
+        DurableState state;
+        ServerControl control;
+        std::optional<Agent> agent;
+        std::string peers; // pg_ha.peers as the network knows it
+    };
+
+    void wait_once();
+    void work();
+    void reload();
+    void shut_down(bool clean);
+    void demote_if_asked();
+    void write_status();
+
+    // node_startup.cpp
+    std::string why_passive() const;
+    void try_to_start();
+    void start_membership();
+    void stay_passive(const std::string &why);
+    void finish_bootstrap();
+
+    NetCallbacks callbacks();
+    Agent *agent() { return membership_ && membership_->agent ? &*membership_->agent : nullptr; }
+
+    WakeSources sources_;
+    Runtime runtime_;
+    std::unique_ptr<Membership> membership_;
+    std::unique_ptr<Snapshot> snapshot_;
+    std::string passive_reason_;
+    Instant sample_due_{};
+    Instant status_due_{};
+    Instant retry_due_{};
+    Instant armed_for_ = never;
+    Instant bootstrap_deadline_ = never;
+    bool postmaster_died_ = false;
+    bool woken_ = true;    // by latch or signal: look at PostgreSQL again
+    bool bootstrap_ = false; // ha_bootstrap() waits for an answer
+};
+
+} // namespace pg_ha
+
+extern "C" PGDLLEXPORT void pg_ha_node_main(Datum argument);
