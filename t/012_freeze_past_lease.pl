@@ -32,7 +32,11 @@ is($acknowledged, 0, "the thawed node acknowledged none of $tries direct writes"
 is($cluster->acknowledged_by('london', $frozen_at), 0, 'nor did the writing client get one from it');
 $cluster->wait_writes(100, 'after the thaw');
 is_deeply([ $cluster->primaries ], [$new], 'there is exactly one primary');
-is($cluster->sql('london', 'SELECT count(*) > 0 FROM ledger'), 't', 'reading from the old node still works');
-isnt($cluster->sql('london', 'SELECT reason FROM ha_cluster'), '', 'it says why it refuses');
+$cluster->poll('london', 'SELECT pg_is_in_recovery(), count(*) > 0 FROM ledger', 't|t',
+    'the old primary restarts in place as a standby and can be read');
+isnt($cluster->sql('london', 'SELECT reason FROM ha_cluster'), '', 'it says why it is what it is');
+$cluster->poll($new, "SELECT EXISTS (SELECT FROM pg_stat_replication WHERE application_name = 'london' AND state = 'streaming')"
+    . " OR EXISTS (SELECT FROM ha_members WHERE name = 'london' AND reason LIKE '%rewind%')",
+    't', 'it streams, or says that it has diverged');
 $cluster->verify_ledger($new);
 done_testing();
