@@ -28,6 +28,7 @@ using std::chrono::seconds;
 namespace {
 
 constexpr Duration retry_every = seconds(1);
+constexpr Duration recovery_poll = std::chrono::milliseconds(10); // commits wait for us when it is over
 constexpr Duration bootstrap_patience = seconds(8); // ha_bootstrap() itself waits a little longer
 
 enum BootstrapResult : uint32 { bootstrap_done = 1, bootstrap_refused = 2 };
@@ -80,7 +81,7 @@ void NodeWorker::try_to_start() {
     if (now < retry_due_ && !woken_ && !bootstrap_)
         return;
     woken_ = false;
-    retry_due_ = now + retry_every;
+    retry_due_ = now + (in_crash_recovery() ? recovery_poll : retry_every);
     try {
         if (const std::string why = why_passive(); !why.empty())
             stay_passive(why);
