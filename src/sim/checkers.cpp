@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// Each check runs at the moment at which the promise could first be seen broken.
+#include "checkers.hpp"
+#include "world.hpp"
+
+namespace pg_ha::sim {
+
+namespace {
+std::string text(Term term) { return std::to_string(raw(term)); }
+std::string text(NodeId id) { return std::to_string(raw(id) % 10000); }
+} // namespace
+
+// ---- votes ---------------------------------------------------------------------------------------------
+
+void Checkers::started(Host &host, const DurableState &state) {
+    Ballot &ballot = ballots_[state.self];
+    if (state.term < ballot.term)
+        world_.unsafe("S1: " + host.name + " starts in term " + text(state.term) + " after " + text(ballot.term));
+    ballot.term = state.term;
+    ballot.voted_for = state.voted_for;
+}
+
+void Checkers::saved(Host &host, const std::optional<DurableState> &before, const DurableState &after) {
+    if (!before || before->self != after.self)
+        return;
+    if (after.term < before->term)
+        world_.unsafe("S1: " + host.name + " goes back from term " + text(before->term) + " to " + text(after.term));
+    if (after.incarnation < before->incarnation)
+        world_.unsafe("S1: the incarnation of " + host.name + " goes back");
+    if (after.term == before->term && before->voted_for != NodeId::none && after.voted_for != before->voted_for)
+        world_.unsafe("S1: " + host.name + " changes its vote in term " + text(after.term));
+}
+
+void Checkers::vote_sent(Host &host, const Message &message, const VoteReply &reply) {
+    const DurableState &durable = *host.disk.state();
+    if (durable.term != reply.term || durable.voted_for != message.to)
+        world_.unsafe("S1: " + host.name + " grants a vote of term " + text(reply.term) + " that is not on its disk");
+    const auto [vote, fresh] = votes_.try_emplace({reply.term, message.from}, message.to);
+    if (!fresh && vote->second != message.to)
+        world_.unsafe("S1: " + host.name + " votes twice in term " + text(reply.term));
+    const Position position = world_.wal.position(host.postgres.wal);
+    if (host.postgres.in_recovery && reply.position != position)
+        world_.unsafe("S6: " + host.name + " reports " + to_string(reply.position) + " with its vote, but has " +
+                      to_string(position));
+    if (host.postgres.streaming())
+        world_.unsafe("S6: " + host.name + " votes while it still receives WAL");
+}
+
+void Checkers::sent(Host &host, const Message &message) {
+    const std::optional<DurableState> &durable = host.disk.state();
+    if (!durable || durable->self != message.from)
+        world_.unsafe("S1: " + host.name + " speaks as an identity that is not on its disk");
+    else if (message.term > durable->term)
+        world_.unsafe("S1: " + host.name + " speaks of term " + text(message.term) + " before it is on its disk");
+    else if (message.incarnation != durable->incarnation)
+        world_.unsafe("S1: " + host.name + " speaks with another incarnation than the one on its disk");
+    if (world_.stopped())
+        return;
+    if (const VoteReply *reply = std::get_if<VoteReply>(&message.body); reply && reply->granted && !reply->pre)
+        vote_sent(host, message, *reply);
+    if (const Heartbeat *heartbeat = std::get_if<Heartbeat>(&message.body); heartbeat && heartbeat->leader == message.from)
+        leads(host, message.from, message.term);
+}
+
+// ---- one primary per term --------------------------------------------------------------------------------
+
+void Checkers::leads(Host &host, NodeId id, Term term) {
+    const auto [leader, fresh] = leaders_.try_emplace(term, id);
+    if (!fresh && leader->second != id)
+        world_.unsafe("S1: " + host.name + " (" + text(id) + ") leads term " + text(term) + ", which " +
+                      text(leader->second) + " leads");
+}
+
+void Checkers::promotion_asked(Host &host, Term term) {
+    statistics.elections++;
+    const std::optional<DurableState> &durable = host.disk.state();
+    if (!host.postgres.in_recovery)
+        world_.unsafe("S1: " + host.name + " is told to promote, but is writable");
+    if (!durable || durable->term != term || durable->voted_for != durable->self)
+        world_.unsafe("S1: " + host.name + " promotes to term " + text(term) + " without its own vote on disk");
+    leads(host, host.id(), term);
+}
+
+void Checkers::promoted(Host &host) {
+    const WalPoint head = host.postgres.wal;
+    const Timeline timeline = world_.wal.branch(head.branch).timeline;
+    for (BranchId b = 0; b < head.branch; b++)
+        if (world_.wal.branch(b).timeline == timeline)
+            world_.unsafe("S9: timeline " + std::to_string(raw(timeline)) + " is used twice, now by " + host.name);
+    if (newest_acknowledger_ != no_branch)
+        statistics.failovers++;
+    world_.trace(host, "PROMOTED to timeline " + std::to_string(raw(timeline)) + " at " +
+                           to_string(world_.wal.position(head)));
+    lost_writes(head, host.name + " was promoted");
+}
+
+void Checkers::lost_writes(WalPoint head, const std::string &who) {
+    for (BranchId b = 0; b < world_.wal.count(); b++) {
+        const Branch &branch = world_.wal.branch(b);
+        if (branch.timeline > world_.wal.branch(head.branch).timeline)
+            continue;
+        if (branch.acknowledged == 0 || world_.wal.contains(head, {b, branch.acknowledged}))
+            continue;
+        statistics.lost++;
+        if (world_.options.synchronous)
+            world_.unsafe("S4: " + who + " at " + to_string(world_.wal.position(head)) +
+                          " without the acknowledged commit at " +
+                          to_string(world_.wal.position({b, branch.acknowledged})));
+    }
+}
+
+// ---- WAL ---------------------------------------------------------------------------------------------------
+
+void Checkers::gate_opened(Host &host, const OpenGate &upstream) {
+    if (upstream.term < host.disk.state()->term)
+        world_.unsafe("S6: " + host.name + " opens its gate for term " + text(upstream.term) + ", older than its own " +
+                      text(host.disk.state()->term));
+}
+
+void Checkers::flushed(Host &host, WalPoint before, WalPoint after) {
+    if (!world_.wal.contains(after, before))
+        world_.unsafe("S9: " + host.name + " at " + to_string(world_.wal.position(before)) + " received other WAL up to " +
+                      to_string(world_.wal.position(after)));
+}
+
+void Checkers::false_claim(Host &host) {
+    statistics.false_claims++;
+    world_.trace(host, "claims to have WAL that its upstream does not have");
+}
+
+// ---- commits -------------------------------------------------------------------------------------------------
+
+// The last check has passed.  Without synchronous replication time alone keeps primaries apart, so at
+// this very moment no later primary may have passed it.
+void Checkers::lease_checked(Host &host) {
+    const WalTree &wal = world_.wal;
+    const BranchId branch = host.postgres.wal.branch;
+    if (newest_writer_ == no_branch || wal.branch(branch).timeline >= wal.branch(newest_writer_).timeline)
+        newest_writer_ = branch;
+    else if (!world_.options.synchronous)
+        world_.unsafe("S3: " + host.name + " still holds the lease of timeline " +
+                      std::to_string(raw(wal.branch(branch).timeline)) + " while timeline " +
+                      std::to_string(raw(wal.branch(newest_writer_).timeline)) + " acknowledges");
+}
+
+void Checkers::acknowledged(Host &host, WalPoint commit) {
+    WalTree &wal = world_.wal;
+    statistics.acknowledged++;
+    const Timeline timeline = wal.branch(commit.branch).timeline;
+    for (BranchId b = 0; b < wal.count(); b++) {
+        const Branch &later = wal.branch(b);
+        if (later.timeline <= timeline)
+            continue;
+        // The start of the later branch is what its primary had when it was promoted.
+        if (wal.contains({b, later.fork.lsn}, commit))
+            statistics.late_answers++;
+        else if (world_.options.synchronous)
+            world_.unsafe("S2: " + host.name + " acknowledges " + to_string(wal.position(commit)) + " after timeline " +
+                          std::to_string(raw(later.timeline)) + " began without it");
+        else
+            statistics.overlaps++;
+    }
+    Branch &branch = wal.branch(commit.branch);
+    branch.acknowledged = std::max(branch.acknowledged, commit.lsn);
+    if (newest_acknowledger_ == no_branch || timeline > wal.branch(newest_acknowledger_).timeline)
+        newest_acknowledger_ = commit.branch;
+}
+
+void Checkers::finish(WalPoint survivor) { lost_writes(survivor, "the last primary is"); }
+
+} // namespace pg_ha::sim

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: PostgreSQL
+#include "disk.hpp"
+#include "world.hpp"
+
+namespace pg_ha::sim {
+
+bool Disk::save(const DurableState &state) {
+    World &world = host_.world;
+    if (host_.doomed())
+        return false;
+    const Options &options = world.options;
+    const bool calm = !world.faults_on;
+    if (!calm && world.random.chance(options.save_crashes)) {
+        host_.doom(Doom::kill_all);
+        if (world.random.chance(0.5))
+            return false;
+    } else if (!calm && world.random.chance(options.save_fails)) {
+        if (world.random.chance(0.5))
+            return false;
+        world.checkers.saved(host_, state_, state);
+        state_ = state;
+        return false;
+    } else if (!calm && world.random.chance(options.save_stalls)) {
+        host_.stall(world.random.exponential(options.lease / 4));
+    }
+    world.checkers.saved(host_, state_, state);
+    state_ = state;
+    return !host_.doomed();
+}
+
+void Disk::restarted() {
+    if (state_ && host_.world.options.sabotage == Sabotage::votes_forgotten)
+        state_->voted_for = NodeId::none;
+}
+
+} // namespace pg_ha::sim

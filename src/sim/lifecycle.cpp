@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// How the processes of a host begin and end.  The start gate is here: whoever starts a server gets a
+// standby, unless its own valid state says that it is the only voter.
+#include "host.hpp"
+#include "world.hpp"
+
+namespace pg_ha::sim {
+
+Settings Host::settings() const {
+    const Options &o = world.options;
+    Settings s;
+    s.cluster = world.cluster;
+    s.system_identifier = world.system_identifier;
+    s.node_name = name;
+    s.peer = {name, static_cast<std::uint16_t>(peer_port_base + index)};
+    s.postgres = {name, static_cast<std::uint16_t>(postgres_port_base + index)};
+    s.heartbeat_interval = Duration{o.heartbeat};
+    s.lease_duration = Duration{o.lease};
+    s.synchronous = o.synchronous;
+    s.max_lag_on_failover = o.max_lag;
+    s.priority = static_cast<std::uint16_t>(o.priority[static_cast<std::size_t>(index)]);
+    s.tracing = world.tracing();
+    return s;
+}
+
+void Host::start() {
+    restarting = false;
+    if (!powered) {
+        powered = true;
+        world.network.powered_on(index);
+    }
+    if (!down()) { // the lock file of the old postmaster
+        if (!postgres.postmaster) {
+            restarting = true;
+            world.after(50 * millisecond, [this] { start(); });
+        }
+        return;
+    }
+    const std::optional<DurableState> &state = disk.state();
+    const bool alone = state && state->configuration.voter_count() == 1 && state->configuration.is_voter(state->self);
+    world.trace(*this, alone ? "server starts, alone" : "server starts as standby");
+    postgres.start(!alone);
+    world.on(*this, Lane::server, world.random.between(millisecond, 20 * millisecond), [this] { start_worker(); });
+}
+
+void Host::start_worker() {
+    if (agent_ || !postgres.postmaster)
+        return;
+    disk.restarted();
+    DurableState state;
+    if (disk.state()) {
+        state = *disk.state();
+        state.incarnation = static_cast<Incarnation>(raw(state.incarnation) + 1);
+    } else {
+        state.self = static_cast<NodeId>(world.random.next() | 1);
+        state.node_name = name;
+        state.incarnation = static_cast<Incarnation>(1);
+        world.trace(*this, "new identity");
+    }
+    world.checkers.saved(*this, disk.state(), state);
+    disk.write(state);
+    doom_ = Doom::none;
+    timer_at_ = 0;
+    stalled_until_ = 0;
+    inbox_fifo_ = 0;
+    handshake_id_ = state.self;
+    world.checkers.started(*this, state);
+    agent_ = std::make_unique<Agent>(Ports{*this, disk, *this, postgres}, settings(), state, postgres.local_state(),
+                                     world.random.next());
+    world.trace(*this, "worker starts, incarnation " + std::to_string(raw(state.incarnation)));
+    set_peers({});
+    in_step_ = true;
+    agent_->start();
+    in_step_ = false;
+    world.network.worker_started(index);
+    after_step();
+}
+
+void Host::worker_gone() {
+    if (!agent_)
+        return;
+    agent_.reset();
+    end_lane(Lane::worker);
+    world.network.worker_died(index);
+}
+
+void Host::kill_all() {
+    world.trace(*this, "all processes killed");
+    worker_gone();
+    postgres.kill();
+}
+
+void Host::kill_postmaster() {
+    world.trace(*this, "postmaster killed");
+    postgres.postmaster = false;
+    world.on(*this, Lane::worker, world.random.between(5 * millisecond, 20 * millisecond), [this] {
+        handle(ShuttingDown{false});
+        world.on(*this, Lane::worker, world.random.below(2 * millisecond), [this] { worker_gone(); });
+    });
+    world.on(*this, Lane::server, world.random.between(5 * millisecond, 40 * millisecond), [this] {
+        worker_gone();
+        postgres.kill();
+    });
+}
+
+// The worst form: nobody is left to take the lease away, and backends in a tight loop go on.
+void Host::kill_orphans() {
+    world.trace(*this, "postmaster and worker killed; backends go on");
+    postgres.postmaster = false;
+    worker_gone();
+    world.on(*this, Lane::server, world.random.below(world.options.lease / 4), [this] { postgres.end_streams(); });
+    world.on(*this, Lane::backend, world.random.below(2 * world.options.lease), [this] { postgres.kill(); });
+}
+
+void Host::power_off() {
+    world.trace(*this, "power lost");
+    powered = false;
+    agent_.reset();
+    end_lane(Lane::worker);
+    world.network.powered_off(index);
+    postgres.kill();
+}
+
+void Host::stop(bool clean) {
+    if (!agent_ || !postgres.postmaster)
+        return;
+    world.trace(*this, clean ? "server is stopped" : "server is stopped at once");
+    handle(ShuttingDown{clean});
+    if (!agent_)
+        return; // died while doing it
+    world.on(*this, Lane::worker, world.random.below(20 * millisecond), [this] { worker_gone(); });
+    if (clean)
+        return postgres.stop_clean();
+    postgres.postmaster = false;
+    world.on(*this, Lane::server, world.random.below(3 * millisecond), [this] {
+        worker_gone();
+        postgres.kill();
+    });
+}
+
+// One process died abnormally: the postmaster ends all others, recovers and starts them again.
+void Host::crash_restart(bool worker_hears, bool as_standby) {
+    if (!postgres.postmaster)
+        return;
+    world.trace(*this, as_standby ? "crash-restart cycle, becomes a standby" : "crash-restart cycle");
+    if (worker_hears)
+        handle(ShuttingDown{false});
+    const bool standby = as_standby || postgres.in_recovery;
+    worker_gone();
+    postgres.kill();
+    postgres.start(standby);
+    world.on(*this, Lane::server, world.random.between(10 * millisecond, 100 * millisecond) + world.random.below(world.options.replay),
+             [this] { start_worker(); });
+}
+
+} // namespace pg_ha::sim

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// sim: runs seeds of the simulator and explains a failing one.  docs/testing.md says how to read it.
+#include "runner.hpp"
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <stdexcept>
+#include <thread>
+#include <unistd.h>
+
+namespace {
+
+using namespace pg_ha::sim;
+
+const char usage[] =
+    "Simulates whole clusters: the real core and agent, with fake network, disks, PostgreSQL and clients.\n"
+    "\n"
+    "Usage:\n"
+    "  sim --seeds N [--first-seed F] [--threads T] [--keep-going]\n"
+    "  sim --seed S [--verbose]\n"
+    "\n"
+    "Options:\n"
+    "  --seeds N        run N seeds\n"
+    "  --first-seed F   begin with this one (default 1)\n"
+    "  --threads T      run so many at once (default: the number of processors)\n"
+    "  --keep-going     do not stop at the first violation\n"
+    "  --seed S         replay one seed with its trace\n"
+    "  --verbose        with --seed: heartbeats too\n"
+    "  --plant DEFECT   break a fake on purpose; the checkers must notice.  One of:\n"
+    "                   gate_stays_open votes_forgotten lease_ignored stale_position waiters_released never_heals\n"
+    "\n"
+    "Exit status: 0 no violation, 1 a safety promise broken, 2 liveness lost, 3 an invariant of the core broken.\n";
+
+struct Arguments {
+    ManySeeds many;
+    bool replay = false;
+    bool verbose = false;
+};
+
+Sabotage parse_sabotage(const std::string &name) {
+    for (int i = 0; i <= static_cast<int>(Sabotage::never_heals); i++)
+        if (name == to_string(static_cast<Sabotage>(i)))
+            return static_cast<Sabotage>(i);
+    throw std::invalid_argument("unknown defect: " + name);
+}
+
+Arguments parse(int argc, char **argv) {
+    Arguments arguments;
+    arguments.many.threads = std::max(1u, std::thread::hardware_concurrency());
+    arguments.many.progress = true;
+    for (int i = 1; i < argc; i++) {
+        const std::string option = argv[i];
+        const auto value = [&]() -> std::string {
+            if (i + 1 >= argc)
+                throw std::invalid_argument(option + " needs a value");
+            return argv[++i];
+        };
+        if (option == "--seeds")
+            arguments.many.count = std::stoull(value());
+        else if (option == "--first-seed")
+            arguments.many.first = std::stoull(value());
+        else if (option == "--threads")
+            arguments.many.threads = std::max(1u, static_cast<unsigned>(std::stoul(value())));
+        else if (option == "--seed")
+            arguments.replay = true, arguments.many.first = std::stoull(value());
+        else if (option == "--plant")
+            arguments.many.sabotage = parse_sabotage(value());
+        else if (option == "--verbose")
+            arguments.verbose = true;
+        else if (option == "--keep-going")
+            arguments.many.keep_going = true;
+        else
+            throw std::invalid_argument("unknown option: " + option);
+    }
+    return arguments;
+}
+
+struct Printer : TraceSink {
+    void line(const std::string &text) override { std::puts(text.c_str()); }
+};
+
+struct LastLines : TraceSink {
+    std::deque<std::string> lines;
+    void line(const std::string &text) override {
+        lines.push_back(text);
+        if (lines.size() > 200)
+            lines.pop_front();
+    }
+};
+
+std::string replay_command(const Options &options) {
+    std::string command = "sim --seed " + std::to_string(options.seed) + " --verbose";
+    if (options.sabotage != Sabotage::none)
+        command += std::string(" --plant ") + to_string(options.sabotage);
+    return command;
+}
+
+void explain(const Options &options, const Verdict &verdict) {
+    LastLines sink;
+    const Verdict again = run_seed(options, &sink);
+    std::printf("seed %llu\n%s", static_cast<unsigned long long>(options.seed), describe(options).c_str());
+    std::printf("last trace lines (virtual ms, host, role, term, event):\n");
+    for (const std::string &line : sink.lines)
+        std::puts(line.c_str());
+    std::printf("violation: %s\n", verdict.violation.c_str());
+    if (again.trace_hash != verdict.trace_hash)
+        std::printf("warning: the second run of this seed went another way\n");
+    std::printf("replay: %s   (or: make sim SEED=%llu)\n", replay_command(options).c_str(),
+                static_cast<unsigned long long>(options.seed));
+}
+
+int replay(const Arguments &arguments) {
+    Options options = draw_options(arguments.many.first);
+    options.sabotage = arguments.many.sabotage;
+    std::printf("seed %llu\n%s", static_cast<unsigned long long>(options.seed), describe(options).c_str());
+    Printer sink;
+    sink.everything = arguments.verbose;
+    const Verdict verdict = run_seed(options, &sink);
+    const Statistics &s = verdict.statistics;
+    std::printf("trace hash %016llx, %.1f virtual seconds, elections %llu, failovers %llu, acknowledged %llu\n",
+                static_cast<unsigned long long>(verdict.trace_hash),
+                static_cast<double>(s.virtual_time) / static_cast<double>(second),
+                static_cast<unsigned long long>(s.elections), static_cast<unsigned long long>(s.failovers),
+                static_cast<unsigned long long>(s.acknowledged));
+    std::printf("%s\n", verdict.outcome == Outcome::good ? "no violation" : ("violation: " + verdict.violation).c_str());
+    return static_cast<int>(verdict.outcome);
+}
+
+int run(const Arguments &arguments) {
+    const ManyVerdicts result = run_many(arguments.many);
+    for (const auto &[options, verdict] : result.violations)
+        std::printf("seed %llu: %s\n", static_cast<unsigned long long>(options.seed), verdict.violation.c_str());
+    if (!result.violations.empty())
+        explain(result.violations.front().first, result.violations.front().second);
+    const Statistics &t = result.total;
+    std::printf("late answers %llu, asynchronous: overlaps %llu, lost %llu; false claims of standbys %llu; "
+                "without a quorum at the end %llu\n",
+                static_cast<unsigned long long>(t.late_answers), static_cast<unsigned long long>(t.overlaps),
+                static_cast<unsigned long long>(t.lost), static_cast<unsigned long long>(t.false_claims),
+                static_cast<unsigned long long>(t.liveness_skipped));
+    std::printf("%s\n", summary(result).c_str());
+    return result.violations.empty() ? 0 : static_cast<int>(result.violations.front().second.outcome);
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+    if (argc < 2 || std::strcmp(argv[1], "--help") == 0) {
+        std::fputs(usage, stdout);
+        return argc < 2 ? 4 : 0;
+    }
+    try {
+        const Arguments arguments = parse(argc, argv);
+        catch_broken_invariants();
+        return arguments.replay ? replay(arguments) : run(arguments);
+    } catch (const std::exception &error) {
+        std::fprintf(stderr, "sim: %s\nTry \"sim --help\".\n", error.what());
+        return 4;
+    }
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// What a seed is made of: size and timing of the cluster, quality of network and disks, and which
+// faults come how often.  Each seed draws its own mix ("swarm"), so that some seeds are nearly calm
+// and others have one kind of trouble only: bugs hide from an average of everything.
+#pragma once
+
+#include "random.hpp"
+#include "scheduler.hpp"
+
+#include <array>
+#include <string>
+
+namespace pg_ha::sim {
+
+inline constexpr int hosts_max = 5;
+
+enum class Fault : std::uint8_t {
+    kill_all,        // kill -9 of every process; the kernel answers
+    kill_postmaster, // the node worker lives long enough to resign
+    kill_orphans,    // postmaster and worker die, backends run on for a while
+    power_off,       // nothing answers any more
+    clean_stop,
+    immediate_stop,
+    crash_restart,   // one backend dies: PostgreSQL restarts all its processes in place
+    freeze,          // the whole machine stands still
+    worker_pause,    // only the node worker stands still
+    partition,       // two groups
+    isolate,         // one host alone
+    one_way,         // one direction of one link
+    graph,           // any set of directed links
+    flap,            // a connection breaks and comes back
+    slow_link,
+    state_loss,      // the state directory is gone: a new identity
+    slow_flush,      // the WAL's disk stalls
+};
+inline constexpr int fault_count = static_cast<int>(Fault::slow_flush) + 1;
+const char *to_string(Fault fault);
+
+// Defects of the fakes, switched on one at a time by tests: each must make a checker fire, or the
+// checkers are blind.
+enum class Sabotage : std::uint8_t {
+    none,
+    gate_stays_open,     // the walreceiver goes on flushing and acknowledging after close_gate()
+    votes_forgotten,     // saved votes are gone after a restart
+    lease_ignored,       // backends commit without looking at the lease
+    stale_position,      // a restarted standby claims to know its position before it has read its WAL
+    waiters_released,    // commits are acknowledged without waiting for a standby
+    never_heals,         // partitions outlive the end of the faults
+};
+const char *to_string(Sabotage sabotage);
+
+struct Options {
+    std::uint64_t seed = 0;
+    Sabotage sabotage = Sabotage::none;
+
+    int hosts = 3;
+    bool ready_made = false;  // start from a configuration in which everybody votes
+    bool synchronous = true;
+    std::uint32_t first_timeline = 1;
+    Time lease = second;
+    Time heartbeat = 200 * millisecond;
+    std::uint64_t max_lag = 16 << 20;
+    bool all_seeds = true;    // pg_ha.peers names everybody; otherwise only the first two
+    bool through_codec = false; // every message goes through bytes
+
+    std::array<std::int64_t, hosts_max> clock_offset{};
+    std::array<std::int64_t, hosts_max> clock_ppm{}; // rate error
+    std::array<int, hosts_max> priority{};
+
+    Time delay = millisecond; // one way
+    Time jitter = millisecond;
+    double spike_chance = 0;  // a message that takes much longer
+    double loss = 0;          // per message: the connection breaks
+    Time wake = 100 * microsecond; // from an event to the worker's step
+    double late_chance = 0;   // a busy machine: the worker's step comes much later
+
+    Time flush = millisecond; // WAL on disk
+    Time promote = 20 * millisecond;
+    double promote_fails = 0;
+    Time apply_sync = 5 * millisecond;
+    Time reconnect = 50 * millisecond; // walreceiver's next attempt
+    Time replay = 100 * millisecond;   // start until the local WAL is used up
+    std::uint64_t chunk = 1 << 20;     // WAL sent at once
+    double save_fails = 0;
+    double save_crashes = 0;  // the process dies in the middle of a save
+    double save_stalls = 0;
+
+    int sessions = 2;
+    Time think = 20 * millisecond;
+    std::uint64_t record_bytes = 8000;
+    double cancel_chance = 0; // a client cancels its wait for the standbys
+
+    Time fault_phase = 30 * second;
+    std::array<Time, fault_count> fault_every{}; // mean time between; 0: never
+    double hits_primary = 0.5;
+};
+
+Options draw_options(std::uint64_t seed);
+std::string describe(const Options &options);
+
+} // namespace pg_ha::sim

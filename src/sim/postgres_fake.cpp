@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// Start, stop, gate, promotion and settings of the simulated server.
+#include "postgres_fake.hpp"
+#include "world.hpp"
+
+namespace pg_ha::sim {
+
+World &Postgres::world() const { return host_.world; }
+
+// ---- processes ---------------------------------------------------------------------------------------
+
+void Postgres::forget_shared_memory() {
+    lease_ = long_ago;
+    released_ = 0;
+    receiver_ = {.number = receiver_.number + 1};
+    for (Sender &sender : senders_)
+        sender = {.connection = sender.connection + 1};
+    waiters_.clear();
+    rules_ = {saved_rule};
+    wanted_version_++;
+    stopping_ = promoting_ = false;
+    inserted_ = wal.lsn; // what was not flushed is gone
+}
+
+void Postgres::start(bool as_standby) {
+    forget_shared_memory();
+    postmaster = server_alive_ = backends_alive_ = true;
+    in_recovery = as_standby;
+    position_known_ = !as_standby;
+    const Time replay = world().random.below(2 * world().options.replay);
+    world().on(host_, Lane::server, replay, [this] {
+        position_known_ = true;
+        if (!in_recovery)
+            begin_sessions();
+        host_.sample();
+    });
+}
+
+void Postgres::end_streams() {
+    if (!server_alive_)
+        return;
+    finish_promotion(Term::none); // an unfinished one never happens
+    for (int standby = 0; standby < world().options.hosts; standby++) {
+        Sender &sender = senders_[static_cast<std::size_t>(standby)];
+        if (!sender.connected || !host_.powered)
+            continue;
+        const std::uint32_t connection = sender.connection;
+        world().at(world().now() + world().network.latency(host_.index, standby),
+                   [&w = world(), standby, connection, up = host_.index] {
+                       if (w.network.open(Plane::replication, up, standby))
+                           w.host(standby).postgres.upstream_closed(up, connection);
+                   });
+        sender.connected = false;
+        sender.connection++;
+    }
+    drop_receiver();
+    server_alive_ = false;
+    host_.end_lane(Lane::server);
+}
+
+void Postgres::kill() {
+    postmaster = false;
+    end_streams();
+    backends_alive_ = false;
+    waiters_.clear();
+    host_.end_lane(Lane::backend);
+    inserted_ = wal.lsn;
+}
+
+// Fast stop: sessions end without an answer, then the rest of the WAL goes to every standby.
+void Postgres::stop_clean() {
+    postmaster = false;
+    stopping_ = true;
+    waiters_.clear();
+    host_.end_lane(Lane::backend);
+    if (!in_recovery) {
+        wal.lsn = inserted_ = inserted_ + 104; // shutdown checkpoint
+        finish_senders();
+    }
+    const Time most = in_recovery ? 10 * millisecond : world().options.lease;
+    world().on(host_, Lane::server, world().random.between(millisecond, most), [this] { finish_stop(); });
+}
+
+void Postgres::finish_stop() {
+    host_.worker_gone();
+    kill();
+    world().trace(host_, "server has stopped");
+}
+
+LocalState Postgres::local_state() const {
+    LocalState state;
+    state.in_recovery = in_recovery;
+    state.position_known = position_known_ || world().options.sabotage == Sabotage::stale_position;
+    // A restarted standby replays from its last restart point on; until the end it knows too little.
+    const WalPoint seen = position_known_ ? wal : world().wal.at(wal, wal.lsn - std::min<std::uint64_t>(wal.lsn / 2, 400000));
+    state.position = world().wal.position(seen);
+    state.replayed = state.position.lsn;
+    state.streaming = in_recovery && receiver_.connected;
+    return state;
+}
+
+Lineage Postgres::lineage() const { return in_recovery ? Lineage{} : world().wal.lineage(wal); }
+
+bool Postgres::lease_holds() const {
+    return host_.now() < lease_ || world().options.sabotage == Sabotage::lease_ignored;
+}
+
+// ---- gate --------------------------------------------------------------------------------------------
+
+LocalState Postgres::close_gate() {
+    if (host_.doomed())
+        return local_state();
+    if (world().options.sabotage != Sabotage::gate_stays_open) {
+        receiver_.gate = false;
+        drop_receiver();
+    }
+    return local_state();
+}
+
+void Postgres::open_gate(const OpenGate &upstream) {
+    if (host_.doomed())
+        return;
+    world().checkers.gate_opened(host_, upstream);
+    const int target = upstream.postgres.port - postgres_port_base;
+    receiver_.term = upstream.term;
+    if (receiver_.gate && receiver_.upstream == target)
+        return;
+    drop_receiver();
+    receiver_.gate = true;
+    receiver_.upstream = target;
+    world().trace(host_, "gate open for " + world().host(target).name);
+    connect_later(world().random.below(5 * millisecond));
+}
+
+// ---- promotion ---------------------------------------------------------------------------------------
+
+void Postgres::promote(Term term) {
+    if (host_.doomed())
+        return;
+    world().checkers.promotion_asked(host_, term);
+    if (promoting_ || !server_alive_)
+        return;
+    promoting_ = true;
+    const Options &o = world().options;
+    const Time takes = o.promote / 2 + world().random.exponential(o.promote / 2);
+    world().on(host_, Lane::server, takes, [this, term] { finish_promotion(term); });
+}
+
+void Postgres::finish_promotion(Term term) {
+    if (!promoting_ || term == Term::none) {
+        promoting_ = false;
+        return;
+    }
+    promoting_ = false;
+    if (world().faults_on && world().random.chance(world().options.promote_fails)) {
+        host_.post([](Host &) { return PromotionFailed{"it took too long"}; });
+        return;
+    }
+    drop_receiver();
+    finish_senders(); // cascading standbys reach the end of the old timeline
+    const BranchId branch = world().wal.create(timeline_of(term), wal, host_.index, world().now());
+    wal = {branch, wal.lsn + 56}; // end-of-recovery record
+    inserted_ = wal.lsn;
+    in_recovery = false;
+    world().checkers.promoted(host_);
+    begin_sessions();
+    host_.post([](Host &host) { return Promoted{host.postgres.local_state(), host.postgres.lineage()}; });
+}
+
+void Postgres::demote(const std::string &reason) {
+    if (host_.doomed())
+        return;
+    world().trace(host_, "demotes itself: " + reason);
+    lease_ = long_ago;
+    host_.doom(Doom::demote);
+}
+
+// ---- settings ----------------------------------------------------------------------------------------
+
+void Postgres::set_lease(Instant until) {
+    if (!host_.doomed())
+        lease_ = until;
+}
+
+// ALTER SYSTEM and reload: processes take the new value one by one, so for a while both rules act.
+void Postgres::apply_sync(const ApplySync &sync) {
+    if (host_.doomed())
+        return;
+    wanted_ = sync;
+    const std::uint32_t version = ++wanted_version_;
+    const Options &o = world().options;
+    const Time begins = world().random.below(o.apply_sync), takes = world().random.exponential(o.apply_sync / 2);
+    world().on(host_, Lane::server, begins, [this, version] { rule_begins(version); });
+    world().on(host_, Lane::server, begins + takes, [this, version] { rule_done(version); });
+}
+
+void Postgres::rule_begins(std::uint32_t version) {
+    if (version != wanted_version_)
+        return;
+    StandbyRule rule{0, wanted_.rule.quorum - 1};
+    for (const std::string &member : wanted_.names)
+        rule.hosts |= 1u << (member[1] - '1');
+    saved_rule = rule;
+    rules_.push_back(rule);
+    release_waiters();
+}
+
+void Postgres::rule_done(std::uint32_t version) {
+    if (version != wanted_version_)
+        return;
+    rules_ = {saved_rule};
+    release_waiters();
+    host_.post([](Host &host) { return SyncInEffect{host.postgres.wanted_rule()}; });
+}
+
+void Postgres::note(const Note &note) {
+    if (host_.doomed())
+        return;
+    host_.role_seen = note.to;
+    world().trace(host_, std::string("NOTE ") + to_string(note.from) + " -> " + to_string(note.to) + " " +
+                             to_string(note.position) + ": " + note.reason);
+}
+
+void Postgres::trace(const std::string &line) { world().trace(host_, "core: " + line); }
+
+} // namespace pg_ha::sim

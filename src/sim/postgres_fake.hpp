@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// One PostgreSQL server as far as failover can see it: a WAL, a walreceiver behind the gate, walsenders
+// that count acknowledgements, sessions that commit.  It does what stock PostgreSQL does and no more:
+// in particular it lets a diverged standby connect and believes its flush position (postgres-facts,
+// part 3).  Only the core's decisions may keep the cluster safe.
+#pragma once
+
+#include "agent/ports.hpp"
+#include "options.hpp"
+#include "wal.hpp"
+
+#include <array>
+#include <vector>
+
+namespace pg_ha::sim {
+
+class Host;
+class World;
+
+// synchronous_standby_names: how many of these hosts must have flushed.
+struct StandbyRule {
+    unsigned hosts = 0;
+    int needed = 0;
+    bool operator==(const StandbyRule &) const = default;
+};
+
+class Postgres final : public PostgresControl {
+public:
+    explicit Postgres(Host &host) : host_(host) {}
+
+    // -- ports
+    LocalState close_gate() override;
+    Sampled sample() override { return {local_state(), lineage()}; }
+    void open_gate(const OpenGate &upstream) override;
+    void set_lease(Instant until) override;
+    void promote(Term term) override;
+    void demote(const std::string &reason) override;
+    void apply_sync(const ApplySync &sync) override;
+    void note(const Note &note) override;
+    void trace(const std::string &line) override;
+
+    // -- data directory
+    WalPoint wal;            // end of what is flushed
+    StandbyRule saved_rule;  // postgresql.auto.conf
+
+    // -- processes
+    bool postmaster = false; // accepts connections, will restart children
+    bool in_recovery = true;
+    bool alive() const { return server_alive_ || backends_alive_; }
+    bool writable() const { return backends_alive_ && !in_recovery && !stopping_; }
+    bool lease_holds() const;
+    bool streaming() const { return receiver_.connected; }
+    int upstream() const { return receiver_.upstream; }
+    void start(bool as_standby);
+    void kill();             // every process, at once
+    void end_streams();      // walsenders, walreceiver and startup process
+    void stop_clean();
+    void watch_stream();     // now and then: is the other end still there?
+    LocalState local_state() const;
+    Lineage lineage() const;
+    Time last_acknowledged = 0; // virtual time of the newest commit a client got success for here
+
+    void begin_sessions();
+    const SyncRule &wanted_rule() const { return wanted_.rule; }
+    void upstream_closed(int up, std::uint32_t connection);
+
+private:
+    struct Receiver {
+        bool gate = false;
+        bool connected = false;
+        Term term = Term::none;
+        int upstream = -1;
+        std::uint32_t number = 0;      // of the attempt or stream; others are void
+        std::uint32_t connection = 0;  // the upstream's number
+        std::uint32_t upstream_epoch = 0;
+        Time silent_since = 0;
+    };
+    struct Sender { // a walsender for one standby
+        bool connected = false;
+        bool busy = false;             // a chunk is under way
+        bool finishing = false;        // end of COPY once everything is sent
+        bool false_claim = false;      // serves a standby that has other WAL
+        std::uint32_t connection = 0;
+        std::uint64_t sent = 0;
+        std::uint64_t flushed = 0;     // as the standby says
+        Time acknowledgement_fifo = 0;
+    };
+    struct Waiter {
+        int session;
+        std::uint64_t lsn;
+    };
+    struct Chunk {
+        std::int8_t upstream, standby;
+        std::uint32_t connection, number;
+        WalPoint end;
+    };
+
+    World &world() const;
+    // stream.cpp
+    void connect_later(Time delay);
+    void try_connect(std::uint32_t number);
+    void connect_failed(bool refused);
+    void accept(int standby);
+    void claim_falsely();
+    void pump(int standby);
+    void pump_all();
+    void arrived(Chunk chunk);
+    void flushed(Chunk chunk);
+    void acknowledge(std::uint64_t lsn);
+    void acknowledged(int standby, std::uint32_t connection, std::uint64_t lsn);
+    void drop_receiver();
+    bool receives_from(int up, std::uint32_t connection) const;
+    void stream_ended(bool finished);
+    void finish_senders();
+    void end_of_copy(int standby);
+    void disconnected(int standby, std::uint32_t connection);
+    // postgres_fake.cpp
+    void finish_promotion(Term term);
+    void finish_stop();
+    void rule_begins(std::uint32_t version);
+    void rule_done(std::uint32_t version);
+    void forget_shared_memory();
+    // sessions.cpp
+    void write(int session);
+    void insert(int session);
+    void flush_commit(int session, std::uint64_t lsn);
+    void last_check(int session, std::uint64_t lsn);
+    void answer(int session, WalPoint commit);
+    void next_write(int session, Time delay);
+    bool released(std::uint64_t lsn) const;
+    void release_waiters();
+
+    Host &host_;
+    bool server_alive_ = false, backends_alive_ = false;
+    bool stopping_ = false, promoting_ = false;
+    bool position_known_ = false;
+    Instant lease_{};              // shared memory
+    std::uint64_t inserted_ = 0;   // end of WAL in memory, a primary's
+    std::uint64_t released_ = 0;   // WalSndCtl->lsn
+    std::vector<StandbyRule> rules_; // in use; several while a change spreads
+    ApplySync wanted_;
+    std::uint32_t wanted_version_ = 0;
+    Receiver receiver_;
+    std::array<Sender, hosts_max> senders_;
+    std::vector<Waiter> waiters_;
+};
+
+} // namespace pg_ha::sim

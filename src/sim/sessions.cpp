@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// The commit path, step by step as a backend walks it: lease check, WAL insert, flush, wait for the
+// standbys, last check, answer.  Each step is an event of its own, so that a freeze can fall between
+// any two.  Clients write to every server directly, as if there were no routing.
+#include "postgres_fake.hpp"
+#include "world.hpp"
+
+namespace pg_ha::sim {
+
+void Postgres::begin_sessions() {
+    for (int session = 0; session < world().options.sessions; session++)
+        next_write(session, 0);
+}
+
+void Postgres::next_write(int session, Time delay) {
+    const Time think = world().random.exponential(world().options.think);
+    world().on(host_, Lane::backend, delay + think, [this, session] { write(session); });
+}
+
+void Postgres::write(int session) {
+    if (!writable())
+        return;
+    if (!lease_holds()) // refused: "not the primary", or waiting for the lease
+        return next_write(session, world().options.lease / 20);
+    world().on(host_, Lane::backend, world().random.between(20 * microsecond, 200 * microsecond),
+               [this, session] { insert(session); });
+}
+
+void Postgres::insert(int session) {
+    inserted_ += 64 + static_cast<std::uint64_t>(world().random.below(static_cast<std::int64_t>(world().options.record_bytes)));
+    const std::uint64_t lsn = inserted_;
+    world().on(host_, Lane::backend, world().flush_time(), [this, session, lsn] { flush_commit(session, lsn); });
+}
+
+void Postgres::flush_commit(int session, std::uint64_t lsn) {
+    if (lsn > wal.lsn) {
+        wal.lsn = lsn;
+        if (server_alive_)
+            pump_all();
+    }
+    if (released(lsn) || world().random.chance(world().options.cancel_chance))
+        world().on(host_, Lane::backend, world().random.between(5 * microsecond, 50 * microsecond),
+                   [this, session, lsn] { last_check(session, lsn); });
+    else
+        waiters_.push_back({session, lsn});
+}
+
+// SyncRepWaitForLSN: nothing to wait for, or walsenders have released this position.
+bool Postgres::released(std::uint64_t lsn) const {
+    if (world().options.sabotage == Sabotage::waiters_released || lsn <= released_)
+        return true;
+    for (const StandbyRule &rule : rules_)
+        if (rule.needed <= 0)
+            return true;
+    return false;
+}
+
+// SyncRepReleaseWaiters: the position that enough connected standbys say they have flushed.
+void Postgres::release_waiters() {
+    for (const StandbyRule &rule : rules_) {
+        std::array<std::uint64_t, hosts_max> flushed{};
+        int count = 0;
+        for (int standby = 0; standby < world().options.hosts; standby++)
+            if (const Sender &s = senders_[static_cast<std::size_t>(standby)]; s.connected && (rule.hosts >> standby & 1u))
+                flushed[static_cast<std::size_t>(count++)] = s.flushed;
+        if (rule.needed <= 0 || count < rule.needed)
+            continue;
+        std::sort(flushed.begin(), flushed.begin() + count, std::greater<>());
+        released_ = std::max(released_, flushed[static_cast<std::size_t>(rule.needed - 1)]);
+    }
+    for (std::size_t i = 0; i < waiters_.size();) {
+        if (!released(waiters_[i].lsn)) {
+            i++;
+            continue;
+        }
+        const Waiter waiter = waiters_[i];
+        waiters_.erase(waiters_.begin() + static_cast<std::ptrdiff_t>(i));
+        world().on(host_, Lane::backend, world().random.between(5 * microsecond, 50 * microsecond),
+                   [this, waiter] { last_check(waiter.session, waiter.lsn); });
+    }
+}
+
+// XACT_EVENT_COMMIT: without lease or confirmation the connection is dropped without an answer.
+void Postgres::last_check(int session, std::uint64_t lsn) {
+    if (!lease_holds() || !released(lsn))
+        return next_write(session, world().options.think);
+    const WalPoint commit{wal.branch, lsn};
+    world().checkers.lease_checked(host_);
+    world().on(host_, Lane::backend, world().random.between(5 * microsecond, 100 * microsecond),
+               [this, session, commit] { answer(session, commit); });
+}
+
+void Postgres::answer(int session, WalPoint commit) {
+    last_acknowledged = world().now();
+    world().checkers.acknowledged(host_, commit);
+    next_write(session, 0);
+}
+
+} // namespace pg_ha::sim

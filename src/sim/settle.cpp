@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// The second phase: faults are over, links are whole.  Within a bounded number of leases somebody must
+// acknowledge commits, then all members must agree, stream and be admitted, and then nothing more may
+// happen: a calm cluster does not change its primary.
+#include "world.hpp"
+
+namespace pg_ha::sim {
+
+namespace {
+constexpr int leases_until_writable = 20;
+constexpr int leases_until_whole = 60;
+constexpr int leases_of_calm = 5;
+} // namespace
+
+// Is there still a majority of voters that remember who they are, by the newest configuration?
+bool World::quorum_survives() {
+    const Configuration *newest = nullptr;
+    for (const std::unique_ptr<Host> &h : hosts_)
+        if (h->disk.state() && (!newest || h->disk.state()->configuration.version > newest->version))
+            newest = &h->disk.state()->configuration;
+    if (!newest || newest->cluster == no_cluster)
+        return false;
+    std::size_t left = 0;
+    for (const std::unique_ptr<Host> &h : hosts_)
+        left += h->disk.state() && newest->is_voter(h->disk.state()->self);
+    return 2 * left > newest->voter_count();
+}
+
+// Why the cluster has not settled yet; empty if it has.
+std::string World::obstacle(bool wholly) {
+    Host *primary = acting_primary();
+    if (!primary)
+        return "nobody may acknowledge commits";
+    if (primary->postgres.last_acknowledged < now() - options.lease)
+        return primary->name + " holds the lease but acknowledges nothing";
+    if (!wholly)
+        return "";
+    const Status truth = primary->agent()->status();
+    std::size_t voters = 0;
+    for (const std::unique_ptr<Host> &h : hosts_) {
+        const std::string found = member_obstacle(*h, *primary, truth);
+        if (!found.empty())
+            return h->name + ": " + found;
+        voters += truth.configuration.is_voter(h->id());
+    }
+    const auto expected = static_cast<std::size_t>(options.hosts % 2 == 1 ? options.hosts : options.hosts - 1);
+    if (truth.configuration.members.size() != hosts_.size())
+        return std::to_string(truth.configuration.members.size()) + " members";
+    if (voters != expected || truth.configuration.voter_count() != expected)
+        return std::to_string(voters) + " live voters of " + std::to_string(truth.configuration.voter_count()) +
+               ", expected " + std::to_string(expected);
+    if (options.synchronous && (truth.configuration.sync.set.size() != expected ||
+                                truth.configuration.sync.quorum != expected / 2 + 1))
+        return "sync rule " + std::to_string(truth.configuration.sync.quorum) + " of " +
+               std::to_string(truth.configuration.sync.set.size());
+    return truth.configuration_in_force ? "" : "configuration is not in force";
+}
+
+std::string World::member_obstacle(Host &h, Host &primary, const Status &truth) {
+    if (!h.agent())
+        return "no worker";
+    const Status status = h.agent()->status();
+    if (status.primary != primary.id() || status.term != truth.term)
+        return std::string("follows somebody else, as ") + to_string(status.role) + ": " + status.reason;
+    if (&h == &primary)
+        return status.role == Role::primary ? "" : "writes without being primary";
+    if (status.role != Role::standby)
+        return std::string("is ") + to_string(status.role) + ": " + status.reason;
+    if (!h.postgres.streaming() || h.postgres.upstream() != primary.index)
+        return "does not stream from the primary: " + status.reason;
+    return truth.configuration.find(h.id()) ? "" : "is not a member";
+}
+
+bool World::settles_within(Time limit, bool wholly) {
+    const Time deadline = now() + limit;
+    for (;;) {
+        run_until(now() + options.lease / 2);
+        if (stopped())
+            return false;
+        const std::string why = obstacle(wholly);
+        if (why.empty())
+            return true;
+        if (now() >= deadline) {
+            violation(Outcome::stuck, (wholly ? "L7: not whole after healing: " : "L1: not writable after healing: ") + why);
+            return false;
+        }
+    }
+}
+
+void World::liveness_phase() {
+    faults_on = false;
+    faults.end();
+    for (int i = 0; i < 40; i++) { // what is frozen, paused or down comes back by itself
+        run_until(now() + options.lease / 2);
+        bool all_up = true;
+        for (const std::unique_ptr<Host> &h : hosts_)
+            all_up &= h->agent() && !h->blocked(Lane::worker);
+        if (all_up || stopped())
+            break;
+    }
+    if (stopped())
+        return;
+    if (!quorum_survives()) {
+        checkers.statistics.liveness_skipped++;
+        return;
+    }
+    if (!settles_within(leases_until_writable * options.lease, false) ||
+        !settles_within(leases_until_whole * options.lease, true))
+        return;
+    const BranchId branches = wal.count();
+    const Host *primary = acting_primary();
+    run_until(now() + leases_of_calm * options.lease);
+    if (stopped())
+        return;
+    if (wal.count() != branches || acting_primary() != primary)
+        violation(Outcome::stuck, "L4: the primary changes although nothing happens");
+    else if (const std::string why = obstacle(true); !why.empty())
+        violation(Outcome::stuck, "L7: a whole cluster falls apart by itself: " + why);
+}
+
+} // namespace pg_ha::sim
