@@ -7,7 +7,7 @@ MODULE_big  = pg_ha
 OBJS        = $(patsubst %.cpp,%.o,$(wildcard src/server/*.cpp))
 REGRESS     = $(patsubst sql/%.sql,%,$(wildcard sql/*.sql))
 TAP_TESTS   = 1
-with_llvm   = no
+override with_llvm = no
 
 BUILD      ?= build
 ARCHIVES    = $(BUILD)/libpg_ha_net.a $(BUILD)/libpg_ha_agent.a $(BUILD)/libpg_ha_core.a
