@@ -285,7 +285,8 @@ void put(wire::Message &message, const VoteRequest &in) {
     out.set_term(raw(in.term));
     out.set_position_timeline(raw(in.position.timeline));
     out.set_position_lsn(raw(in.position.lsn));
-    out.set_resigned(raw(in.resigned));
+    out.set_resigned(raw(in.resigned.term));
+    out.set_resigned_incarnation(raw(in.resigned.incarnation));
     out.set_config_version_term(raw(in.config_version.term));
     out.set_config_version_index(in.config_version.index);
 }
@@ -294,7 +295,7 @@ bool get(const wire::VoteRequest &in, VoteRequest &out) {
     out.pre = in.pre();
     out.term = static_cast<Term>(in.term());
     out.position = {static_cast<Timeline>(in.position_timeline()), static_cast<Lsn>(in.position_lsn())};
-    out.resigned = static_cast<Term>(in.resigned());
+    out.resigned = {static_cast<Term>(in.resigned()), static_cast<Incarnation>(in.resigned_incarnation())};
     out.config_version = {static_cast<Term>(in.config_version_term()), in.config_version_index()};
     return true;
 }

@@ -76,12 +76,20 @@ struct HeartbeatReply {
     MemberReport self;
 };
 
+// A primary said that it is gone.  Its worker may come back after a crash-restart cycle and lead on in
+// the same term: then it has a higher incarnation, and what the earlier one said counts no more.
+struct Resignation {
+    Term term = Term::none;
+    Incarnation incarnation = Incarnation::none;
+    auto operator<=>(const Resignation &) const = default;
+};
+
 // A question without consequence: would you vote for me?  (Raft thesis, section 9.6.)
 struct VoteRequest {
     bool pre = false;        // PreVote: term is the one the sender would start
     Term term = Term::none;
     Position position;
-    Term resigned = Term::none; // the primary of this term said itself that it is gone
+    Resignation resigned;    // the newest that the sender knows of
     Version config_version;
 };
 

@@ -291,8 +291,11 @@ void Node::Impl::persist_failed() {
     if (role == Role::candidate)
         become(Role::standby, "the state file cannot be written");
     reason = "the state file cannot be written: this node cannot vote or change the configuration";
-    if (gate_open && (leader == NodeId::none || acts()))
-        gate_open = false;
+    // Outputs after the failed one were dropped: ask again for what they should have done.
+    shut_gate();
+    sync_asked.reset();
+    if (!acts())
+        apply_sync();
     schedule_election();
 }
 

@@ -90,7 +90,7 @@ Refusal Node::Impl::refusal_before_gate(NodeId candidate, const VoteRequest &req
         return Refusal::stale_term;
     if (request.term == durable.term && durable.voted_for != NodeId::none && durable.voted_for != candidate)
         return Refusal::already_voted;
-    const bool gone = promise_void || (request.resigned >= durable.term && !acts());
+    const bool gone = promise_void || (!acts() && ends_leadership(request.resigned));
     if (!gone && acts() && now < lease_until)
         return Refusal::promised;
     if (!gone && !acts() && now < promise_until)
@@ -112,8 +112,8 @@ bool Node::Impl::behind(const VoteRequest &request) const {
 }
 
 void Node::Impl::on_vote_request(const Message &message, const VoteRequest &request) {
-    if (request.resigned >= durable.term && request.resigned != Term::none && leader != durable.self)
-        note_resigned(request.resigned, false, name_of(leader) + " resigned, says " + name_of(message.from));
+    if (!acts() && ends_leadership(request.resigned))
+        note_resigned(request.resigned, false, "the primary resigned, says " + name_of(message.from));
     Refusal refusal = refusal_before_gate(message.from, request);
     if (refusal == Refusal::none && behind(request))
         refusal = Refusal::position_behind;

@@ -60,7 +60,8 @@ struct Node::Impl {
     Term leader_position_term = Term::none;
     Instant promise_until = long_ago; // no vote for another before this ...
     bool promise_void = false;        // ... unless there is hard evidence
-    Term resigned = Term::none;       // highest term whose primary said that it is gone
+    Resignation resigned;             // the newest known
+    Incarnation leader_incarnation = Incarnation::none; // of the newest heartbeat that was followed
     Instant clean_stop_until = never; // a clean stop under way: wait so long for the end of the stream
     bool leader_gone = false;         // its kernel says nobody is there
     bool stream_ended = false;
@@ -122,7 +123,8 @@ struct Node::Impl {
     void shut_gate();
     void consider_gate();
     void on_resign(const Message &message, const Resign &resign);
-    void note_resigned(Term term, bool clean, const std::string &how);
+    void note_resigned(const Resignation &which, bool clean, const std::string &how);
+    bool ends_leadership(const Resignation &which) const;
     void link_up(NodeId peer);
     void peer_gone(NodeId peer);
     void stream_end(bool finished);

@@ -86,6 +86,8 @@ void Node::Impl::on_heartbeat_reply(const Message &message, const HeartbeatReply
     }
     if (!acts() || message.term != durable.term || !reply.follows)
         return;
+    if (reply.sent < started)
+        return; // it answers the process before this one, which has lost its lease
     leases.answered(message.from, reply.sent);
     update_record();
     advance_configuration();

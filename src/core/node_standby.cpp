@@ -36,7 +36,7 @@ void Node::Impl::on_heartbeat(const Message &message, const Heartbeat &heartbeat
             table.learn(report, now);
     stored_versions[message.from] = heartbeat.config_version;
 
-    if (from_primary && message.term >= durable.term && message.term > resigned)
+    if (from_primary && message.term >= durable.term && Resignation{message.term, message.incarnation} > resigned)
         follow(message, heartbeat);
     else if (acts() && message.term > durable.term)
         step_down(name_of(message.from) + " knows term " + std::to_string(raw(message.term)));
@@ -64,6 +64,7 @@ void Node::Impl::follow(const Message &message, const Heartbeat &heartbeat) {
         become(role == Role::deposed ? Role::deposed : Role::standby, "follows " + name_of(leader));
         trace("follows " + name_of(leader) + " in term " + std::to_string(raw(durable.term)));
     }
+    leader_incarnation = message.incarnation;
     ballot.reset();
     ballots_lost = 0;
     leader_gone = false;
@@ -156,13 +157,23 @@ void Node::Impl::check_writable() {
 
 void Node::Impl::on_resign(const Message &message, const Resign &resign) {
     if (message.term == durable.term && (message.from == leader || leader == NodeId::none))
-        note_resigned(message.term, resign.clean, name_of(message.from) + " resigned");
+        note_resigned({message.term, message.incarnation}, resign.clean, name_of(message.from) + " resigned");
 }
 
-void Node::Impl::note_resigned(Term term, bool clean, const std::string &how) {
-    if (term <= resigned || role != Role::standby)
+// Does it say that the primary of our term is gone?  Not if that primary has come back since; and a
+// node that restarted does not know which incarnation has its promise (I6).
+bool Node::Impl::ends_leadership(const Resignation &which) const {
+    if (which.term != durable.term)
+        return which.term > durable.term;
+    if (leader != NodeId::none)
+        return which.incarnation >= leader_incarnation;
+    return promise_until != long_ago || now >= started + settings.lease_duration;
+}
+
+void Node::Impl::note_resigned(const Resignation &which, bool clean, const std::string &how) {
+    if (which <= resigned || role != Role::standby)
         return;
-    resigned = term;
+    resigned = which;
     if (clean && gate_open && local.streaming && !stream_ended) {
         clean_stop_until = now + clean_stop_wait; // its last WAL is still on the way
         return;

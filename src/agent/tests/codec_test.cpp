@@ -126,7 +126,7 @@ public:
             return HeartbeatReply{Instant(Duration(static_cast<std::int64_t>(number()))), flag(),
                                   {id<Term>(), number()}, report(members_max)};
         case 2:
-            return VoteRequest{flag(), id<Term>(), position(), id<Term>(), {id<Term>(), number()}};
+            return VoteRequest{flag(), id<Term>(), position(), {id<Term>(), id<Incarnation>()}, {id<Term>(), number()}};
         case 3: {
             VoteReply out{flag(), id<Term>(), flag(), static_cast<Refusal>(below(10)), position(), {}};
             if (flag())
