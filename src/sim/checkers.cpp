@@ -13,28 +13,33 @@ std::string text(NodeId id) { return std::to_string(raw(id) % 10000); }
 
 // ---- votes ---------------------------------------------------------------------------------------------
 
+// A process reads its state: it may know more than it was told (a save that failed and yet was stored),
+// never less.
 void Checkers::started(Host &host, const DurableState &state) {
-    Ballot &ballot = ballots_[state.self];
-    if (state.term < ballot.term)
-        world_.unsafe("S1: " + host.name + " starts in term " + text(state.term) + " after " + text(ballot.term));
-    ballot.term = state.term;
-    ballot.voted_for = state.voted_for;
+    Stored &stored = stored_[state.self];
+    if (state.term < stored.term)
+        world_.unsafe("S1: " + host.name + " starts in term " + text(state.term) + " after " + text(stored.term));
+    if (state.incarnation <= stored.incarnation)
+        world_.unsafe("S1: " + host.name + " starts with an incarnation that it had before");
+    if (state.term > stored.term)
+        stored.voted_for = state.voted_for;
+    stored.term = state.term;
+    stored.incarnation = state.incarnation;
 }
 
-void Checkers::saved(Host &host, const std::optional<DurableState> &before, const DurableState &after) {
-    if (!before || before->self != after.self)
-        return;
-    if (after.term < before->term)
-        world_.unsafe("S1: " + host.name + " goes back from term " + text(before->term) + " to " + text(after.term));
-    if (after.incarnation < before->incarnation)
+void Checkers::saved(Host &host, const DurableState &state) {
+    Stored &stored = stored_[state.self];
+    if (state.term < stored.term)
+        world_.unsafe("S1: " + host.name + " goes back from term " + text(stored.term) + " to " + text(state.term));
+    if (state.incarnation < stored.incarnation)
         world_.unsafe("S1: the incarnation of " + host.name + " goes back");
-    if (after.term == before->term && before->voted_for != NodeId::none && after.voted_for != before->voted_for)
-        world_.unsafe("S1: " + host.name + " changes its vote in term " + text(after.term));
+    if (state.term == stored.term && stored.voted_for != NodeId::none && state.voted_for != stored.voted_for)
+        world_.unsafe("S1: " + host.name + " changes its vote in term " + text(state.term));
+    stored = {state.incarnation, state.term, state.voted_for};
 }
 
-void Checkers::vote_sent(Host &host, const Message &message, const VoteReply &reply) {
-    const DurableState &durable = *host.disk.state();
-    if (durable.term != reply.term || durable.voted_for != message.to)
+void Checkers::vote_sent(Host &host, const Stored &stored, const Message &message, const VoteReply &reply) {
+    if (stored.term != reply.term || stored.voted_for != message.to)
         world_.unsafe("S1: " + host.name + " grants a vote of term " + text(reply.term) + " that is not on its disk");
     const auto [vote, fresh] = votes_.try_emplace({reply.term, message.from}, message.to);
     if (!fresh && vote->second != message.to)
@@ -48,17 +53,16 @@ void Checkers::vote_sent(Host &host, const Message &message, const VoteReply &re
 }
 
 void Checkers::sent(Host &host, const Message &message) {
-    const std::optional<DurableState> &durable = host.disk.state();
-    if (!durable || durable->self != message.from)
-        world_.unsafe("S1: " + host.name + " speaks as an identity that is not on its disk");
-    else if (message.term > durable->term)
+    const auto found = stored_.find(message.from);
+    if (found == stored_.end())
+        return world_.unsafe("S1: " + host.name + " speaks as an identity that is not on its disk");
+    const Stored &stored = found->second;
+    if (message.term > stored.term)
         world_.unsafe("S1: " + host.name + " speaks of term " + text(message.term) + " before it is on its disk");
-    else if (message.incarnation != durable->incarnation)
+    if (message.incarnation != stored.incarnation)
         world_.unsafe("S1: " + host.name + " speaks with another incarnation than the one on its disk");
-    if (world_.stopped())
-        return;
     if (const VoteReply *reply = std::get_if<VoteReply>(&message.body); reply && reply->granted && !reply->pre)
-        vote_sent(host, message, *reply);
+        vote_sent(host, stored, message, *reply);
     if (const Heartbeat *heartbeat = std::get_if<Heartbeat>(&message.body); heartbeat && heartbeat->leader == message.from)
         leads(host, message.from, message.term);
 }
@@ -74,10 +78,10 @@ void Checkers::leads(Host &host, NodeId id, Term term) {
 
 void Checkers::promotion_asked(Host &host, Term term) {
     statistics.elections++;
-    const std::optional<DurableState> &durable = host.disk.state();
+    const Stored &stored = stored_[host.id()];
     if (!host.postgres.in_recovery)
         world_.unsafe("S1: " + host.name + " is told to promote, but is writable");
-    if (!durable || durable->term != term || durable->voted_for != durable->self)
+    if (stored.term != term || stored.voted_for != host.id())
         world_.unsafe("S1: " + host.name + " promotes to term " + text(term) + " without its own vote on disk");
     leads(host, host.id(), term);
 }
@@ -113,9 +117,10 @@ void Checkers::lost_writes(WalPoint head, const std::string &who) {
 // ---- WAL ---------------------------------------------------------------------------------------------------
 
 void Checkers::gate_opened(Host &host, const OpenGate &upstream) {
-    if (upstream.term < host.disk.state()->term)
+    const Term own = stored_[host.id()].term;
+    if (upstream.term < own)
         world_.unsafe("S6: " + host.name + " opens its gate for term " + text(upstream.term) + ", older than its own " +
-                      text(host.disk.state()->term));
+                      text(own));
 }
 
 void Checkers::flushed(Host &host, WalPoint before, WalPoint after) {

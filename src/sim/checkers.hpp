@@ -36,7 +36,7 @@ public:
     explicit Checkers(World &world) : world_(world) {}
 
     void started(Host &host, const DurableState &state);
-    void saved(Host &host, const std::optional<DurableState> &before, const DurableState &after);
+    void saved(Host &host, const DurableState &state); // only when the agent was told so
     void sent(Host &host, const Message &message);
     void gate_opened(Host &host, const OpenGate &upstream);
     void flushed(Host &host, WalPoint before, WalPoint after);
@@ -50,16 +50,17 @@ public:
     Statistics statistics;
 
 private:
-    struct Ballot { // what one identity has said and stored
+    struct Stored { // what one identity knows to be on its disk
+        Incarnation incarnation = Incarnation::none;
         Term term = Term::none;
         NodeId voted_for = NodeId::none;
     };
     void lost_writes(WalPoint head, const std::string &who);
     void leads(Host &host, NodeId id, Term term);
-    void vote_sent(Host &host, const Message &message, const VoteReply &reply);
+    void vote_sent(Host &host, const Stored &stored, const Message &message, const VoteReply &reply);
 
     World &world_;
-    std::map<NodeId, Ballot> ballots_;
+    std::map<NodeId, Stored> stored_;
     std::map<std::pair<Term, NodeId>, NodeId> votes_; // (term, voter) -> candidate, as answered
     std::map<Term, NodeId> leaders_;
     BranchId newest_acknowledger_ = no_branch;

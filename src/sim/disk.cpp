@@ -15,17 +15,18 @@ bool Disk::save(const DurableState &state) {
         if (world.random.chance(0.5))
             return false;
     } else if (!calm && world.random.chance(options.save_fails)) {
+        world.trace(host_, "state file: save fails");
         if (world.random.chance(0.5))
-            return false;
-        world.checkers.saved(host_, state_, state);
-        state_ = state;
+            state_ = state; // it is there after all, but nobody knows
         return false;
     } else if (!calm && world.random.chance(options.save_stalls)) {
         host_.stall(world.random.exponential(options.lease / 4));
     }
-    world.checkers.saved(host_, state_, state);
     state_ = state;
-    return !host_.doomed();
+    if (host_.doomed())
+        return false;
+    world.checkers.saved(host_, state);
+    return true;
 }
 
 void Disk::restarted() {

@@ -58,7 +58,6 @@ void Host::start_worker() {
         state.incarnation = static_cast<Incarnation>(1);
         world.trace(*this, "new identity");
     }
-    world.checkers.saved(*this, disk.state(), state);
     disk.write(state);
     doom_ = Doom::none;
     timer_at_ = 0;

@@ -46,27 +46,35 @@ void Operators::look(int index) {
     world_.after(lease / 2 + world_.random.below(lease), [this, index] { look(index); });
 }
 
+// With its state directory kept, the server stays the voter it was: right only if the primary's term is
+// not older than what it has promised.  Without, it comes back as somebody new.
+bool Operators::may_keep_identity(Host &host, Host &source) {
+    const Timeline timeline = world_.wal.branch(source.postgres.wal.branch).timeline;
+    return host.disk.state() && raw(host.disk.state()->term) <= raw(timeline);
+}
+
 void Operators::clone(Host &host) {
-    if (!world_.can_lose_identity(host))
-        return;
-    world_.trace(host, "operator clones it anew");
+    const bool keep = !world_.can_lose_identity(host) || world_.random.chance(0.7);
+    world_.trace(host, keep ? "operator clones it anew" : "operator clones it anew, without its state directory");
     host.kill_all();
+    if (!keep)
+        host.disk.lose();
     host.restarting = true;
     world_.after(world_.random.between(world_.options.lease / 4, 2 * world_.options.lease),
                  [this, &host] { finish_clone(host); });
 }
 
-// pg_basebackup takes settings and WAL of its source; the state directory lies outside and is removed.
+// pg_basebackup takes settings and WAL of its source; the state directory lies outside.
 void Operators::finish_clone(Host &host) {
     Host *source = world_.acting_primary();
     if (!source || source == &host || source->frozen ||
+        (host.disk.state() && !may_keep_identity(host, *source)) ||
         !world_.network.open_both(Plane::replication, host.index, source->index)) {
         world_.after(world_.options.lease, [this, &host] { finish_clone(host); });
         return;
     }
     host.postgres.wal = source->postgres.wal;
     host.postgres.saved_rule = source->postgres.saved_rule;
-    host.disk.lose();
     host.start();
 }
 

@@ -24,6 +24,7 @@ private:
     void look(int index);
     void clone(Host &host);
     bool has_other_wal(Host &host);
+    bool may_keep_identity(Host &host, Host &source);
 
     World &world_;
     std::array<Time, hosts_max> unwell_since_{};

@@ -179,8 +179,11 @@ void Postgres::demote(const std::string &reason) {
 // ---- settings ----------------------------------------------------------------------------------------
 
 void Postgres::set_lease(Instant until) {
-    if (!host_.doomed())
-        lease_ = until;
+    if (host_.doomed())
+        return;
+    if ((lease_ == long_ago) != (until == long_ago))
+        world().trace(host_, until == long_ago ? "fenced" : "lease begins");
+    lease_ = until;
 }
 
 // ALTER SYSTEM and reload: processes take the new value one by one, so for a while both rules act.
@@ -210,6 +213,7 @@ void Postgres::rule_done(std::uint32_t version) {
     if (version != wanted_version_)
         return;
     rules_ = {saved_rule};
+    world().trace(host_, "waits for " + std::to_string(saved_rule.needed) + " of " + std::to_string(wanted_.names.size()));
     release_waiters();
     host_.post([](Host &host) { return SyncInEffect{host.postgres.wanted_rule()}; });
 }

@@ -184,9 +184,11 @@ void Postgres::arrived(Chunk chunk) {
 void Postgres::flushed(Chunk chunk) {
     if (chunk.number != receiver_.number)
         return;
-    world().checkers.flushed(host_, wal, chunk.end);
-    wal = chunk.end;
-    inserted_ = wal.lsn;
+    if (!world().wal.contains(wal, chunk.end)) { // otherwise a later chunk's flush was faster and took it along
+        world().checkers.flushed(host_, wal, chunk.end);
+        wal = chunk.end;
+        inserted_ = wal.lsn;
+    }
     acknowledge(wal.lsn);
     pump_all(); // cascading standbys
 }
