@@ -251,6 +251,8 @@ void Node::Impl::sampled(const LocalState &state, const Lineage &history) {
     local = state;
     if (!history.empty())
         lineage = history;
+    if (local.streaming)
+        stream_ended = false; // it goes on, on the next timeline; the end seen before was that of the last one
     if (role == Role::standby) {
         check_writable();
         if (!local.streaming)
