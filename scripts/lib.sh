@@ -21,7 +21,7 @@ packages=(
     libboost-dev libssl-dev libprotobuf-dev protobuf-compiler libgtest-dev libbenchmark-dev
 )
 
-say() { printf '%s\n' "$*"; }
+say() { printf '%s\n' "$@"; }
 die() {
     local status=$1
     shift

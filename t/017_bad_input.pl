@@ -7,6 +7,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use PgHaCluster;
+use File::Copy qw(copy);
 use File::Path qw(remove_tree);
 use Test::More;
 
@@ -33,12 +34,12 @@ sub still_healthy {
 }
 
 # A fourth server calls itself rome.
-my $offset = $cluster->log_size('london');
+my $offset = $cluster->log_size('rome');
 $cluster->clone('stranger', 'london');
 $cluster->write_node_settings('stranger', 'pg_ha.node_name' => "'rome'");
 $cluster->start('stranger');
-$cluster->wait_log('london', qr/pg_ha: .*rome/, 'same name: the primary logs it', $offset);
-$cluster->wait_log('stranger', qr/pg_ha: .*name/, 'same name: the second one logs it');
+$cluster->wait_log('rome', qr/pg_ha: .*both servers have pg_ha.node_name "rome"/, 'same name: the first one logs it', $offset);
+$cluster->wait_log('stranger', qr/pg_ha: .*another living member has this pg_ha.node_name/, 'same name: the second one logs it');
 $cluster->poll('stranger', 'SELECT reason FROM ha_cluster', qr/name/, 'same name: ha_cluster says so');
 is($cluster->sql('stranger', 'SELECT pg_is_in_recovery()'), 't', 'same name: it stays read-only');
 still_healthy('same name');
@@ -59,7 +60,7 @@ throw_away('stranger');
 # Our secret, but another system identifier: a fresh initdb with the secret copied in.
 $offset = $cluster->log_size('london');
 $cluster->init('stranger');
-PgHaCluster::write_file($cluster->data('stranger') . '/pg_ha.secret', $cluster->sql('london', "SELECT pg_read_file('pg_ha.secret')") . "\n");
+copy($cluster->data('london') . '/pg_ha.secret', $cluster->data('stranger') . '/pg_ha.secret') or die "copy: $!";
 chmod 0600, $cluster->data('stranger') . '/pg_ha.secret';
 $cluster->launch('stranger');
 $cluster->wait_log('london', qr/pg_ha: .*system identifier/, 'other system identifier: the primary logs it', $offset);

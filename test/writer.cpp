@@ -17,6 +17,7 @@
 #include <atomic>
 #include <cerrno>
 #include <charconv>
+#include <cmath>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -321,7 +322,8 @@ std::vector<Entry> read_ledger(const std::string &path) {
     return entries;
 }
 
-// The longest time without an acknowledgement that ends after `around`, in milliseconds; -1: none ended.
+// The longest time without an acknowledgement that ends after `around`: its length, when it began and
+// ended as seen from `around` (all in ms), and the servers before and after.  "-1": none ended.
 int print_gap(const Options &options) {
     const auto entries = read_ledger(options.out);
     const Entry *before = nullptr;
@@ -338,7 +340,9 @@ int print_gap(const Options &options) {
         std::printf("-1\n");
         return 1;
     }
-    std::printf("%lld %s %s\n", static_cast<long long>((after->at - before->at + millisecond / 2) / millisecond),
+    const auto ms = [](Nanoseconds time) { return static_cast<long long>(std::llround(static_cast<double>(time) / millisecond)); };
+    const Nanoseconds origin = options.around < 0 ? before->at : options.around;
+    std::printf("%lld %lld %lld %s %s\n", ms(after->at - before->at), ms(before->at - origin), ms(after->at - origin),
                 before->address.c_str(), after->address.c_str());
     return 0;
 }
@@ -386,7 +390,7 @@ int verify(const Options &options) {
 constexpr const char *usage =
     "writer run    --hosts h:p,h:p,... --out FILE [--first-id N] [--pause-us N]   insert until SIGTERM\n"
     "writer verify --hosts h:p --out FILE     print \"L of M\": lost and acknowledged rows; status 1 if any is lost\n"
-    "writer gap    --out FILE [--around NS]   print longest gap (ms) that ends after NS, and the two servers\n"
+    "writer gap    --out FILE [--around NS]   longest gap that ends after NS: ms, begin, end, servers\n"
     "writer now                               print CLOCK_MONOTONIC in ns, the clock of the file\n"
     "common: --user postgres --dbname postgres --table ledger (id bigint primary key, port int)\n";
 
