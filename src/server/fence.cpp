@@ -14,6 +14,7 @@
 //     that PostgreSQL's own synchronous wait uses.  The client does not know the outcome, which is
 //     the truth.  This also closes the stock leak that a cancelled wait is answered as a commit.
 //
+// The fence also keeps ALTER SYSTEM away from synchronous_standby_names, on which the second look rests.
 // Nothing switches this off, superusers included.  Single-user mode is not fenced: there is no
 // cluster to be split from, and recovery by hand needs it.
 #include "fence.hpp"
@@ -205,6 +206,21 @@ void transaction_event(XactEvent event, void *) {
     }
 }
 
+// Emptying synchronous_standby_names would acknowledge every waiting commit at once.  The manager worker
+// puts a changed value back, but not before the first reload.
+void keep_sync_setting(const AlterSystemStmt *statement) {
+    const VariableSetStmt *change = statement->setstmt;
+    bool all = change->kind == VAR_RESET_ALL;
+    if (!all && pg_strcasecmp(change->name, "synchronous_standby_names") != 0)
+        return;
+    ereport(ERROR,
+            (errcode(ERRCODE_CANT_CHANGE_RUNTIME_PARAM),
+             errmsg("synchronous_standby_names is managed by pg_ha and cannot be changed by ALTER SYSTEM"),
+             all ? errhint("Reset the settings that you want to reset one by one.")
+                 : errhint("pg_ha.synchronous chooses between synchronous and asynchronous commits; pg_ha keeps the "
+                           "list of standbys.")));
+}
+
 bool is_commit_prepared(const Node *statement) {
     return IsA(statement, TransactionStmt) &&
            reinterpret_cast<const TransactionStmt *>(statement)->kind == TRANS_STMT_COMMIT_PREPARED;
@@ -218,6 +234,8 @@ void utility(PlannedStmt *planned, const char *query, bool read_only_tree, Proce
     // In recovery PostgreSQL itself refuses both, with its own text.
     if ((commits_prepared || IsA(statement, NotifyStmt)) && fence_applies() && !RecoveryInProgress())
         check_before(commits_prepared ? "execute COMMIT PREPARED" : "execute NOTIFY");
+    if (IsA(statement, AlterSystemStmt) && fence_applies())
+        keep_sync_setting(reinterpret_cast<const AlterSystemStmt *>(statement));
     bool waits = commits_prepared && commit_is_synchronous();
     ProcessUtility_hook_type next = earlier_utility_hook ? earlier_utility_hook : standard_ProcessUtility;
     next(planned, query, read_only_tree, context, parameters, environment, destination, completion);

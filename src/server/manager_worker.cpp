@@ -4,10 +4,10 @@
 // synchronous_standby_names at the value the node worker asked for, on primary and standby alike.
 //
 // The value goes through ALTER SYSTEM (postgresql.auto.conf), so it overrides what postgresql.conf
-// says; somebody else's change is put back at the next reload.  The order is: write the file, make the
-// processes read it, wait until the value is in effect (sync_rule.cpp says what that means), then
-// answer by copying the version and setting the node worker's latch.  Nothing is answered on hope: a
-// walsender that hangs with the old value delays the answer for as long as it lives.
+// says (the fence refuses ALTER SYSTEM by others); a change by editing the file is put back.  The order is: write the
+// file, make the processes read it, wait until the value is in effect (sync_rule.cpp says what that means), then answer
+// by copying the version and setting the node worker's latch.  Nothing is answered on hope: a walsender that hangs with
+// the old value delays the answer for as long as it lives.
 //
 // It must not exit on an error: a failed write is tried again.  It is plain C in C++: no object with
 // a destructor lives across a call that may raise.

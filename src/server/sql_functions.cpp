@@ -128,6 +128,10 @@ void require_library() {
                         errhint("Add pg_ha to shared_preload_libraries and restart the server.")));
 }
 
+bool armed() {
+    return pg_atomic_read_u32(&shared->armed) != 0;
+}
+
 // The snapshot, all zero if none was written yet, and how old it is.
 struct Look {
     Snapshot *snapshot;
@@ -147,17 +151,14 @@ Look look() {
     } else {
         memset(static_cast<void *>(seen.snapshot), 0, sizeof(Snapshot));
     }
-    seen.silent = seen.age_ms < 0 || seen.age_ms > silent_after_ms;
+    // Without a cluster it reports once and then sleeps.
+    seen.silent = seen.age_ms < 0 || !shared->node_latch || (armed() && seen.age_ms > silent_after_ms);
     return seen;
 }
 
 // Ages in the snapshot are as of its writing.
 int64 aged_us(const Look *seen, int64 age_ms) {
     return age_ms < 0 ? -1 : (age_ms + Max(seen->age_ms, 0)) * 1000;
-}
-
-bool armed() {
-    return pg_atomic_read_u32(&shared->armed) != 0;
 }
 
 bool is_primary(const Snapshot *snapshot) {
