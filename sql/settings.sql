@@ -1,0 +1,39 @@
+-- Settings that cannot work are refused, with a hint.  Nothing here is accepted by ALTER SYSTEM, so the
+-- server keeps its configuration.
+SELECT name, context, vartype, unit, boot_val, min_val, max_val
+FROM pg_settings WHERE name LIKE 'pg\_ha.%' ORDER BY name;
+
+ALTER SYSTEM SET pg_ha.node_name = 'Bad Name';
+ALTER SYSTEM SET pg_ha.node_name = '-begins-with-a-dash';
+ALTER SYSTEM SET pg_ha.node_name = 'quote"inside';
+ALTER SYSTEM SET pg_ha.node_name = 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa';
+
+ALTER SYSTEM SET pg_ha.peers = 'host:port';
+ALTER SYSTEM SET pg_ha.peers = 'host:0';
+ALTER SYSTEM SET pg_ha.peers = 'host:65536';
+ALTER SYSTEM SET pg_ha.peers = '[::1:7432';
+
+ALTER SYSTEM SET pg_ha.port = 0;
+ALTER SYSTEM SET pg_ha.port = 65536;
+
+ALTER SYSTEM SET pg_ha.state_directory = 'relative/path';
+ALTER SYSTEM SET pg_ha.secret_file = 'relative/path';
+
+ALTER SYSTEM SET pg_ha.lease_duration = '299ms';
+ALTER SYSTEM SET pg_ha.lease_duration = '61s';
+ALTER SYSTEM SET pg_ha.heartbeat_interval = '9ms';
+ALTER SYSTEM SET pg_ha.heartbeat_interval = '20s';
+
+ALTER SYSTEM SET pg_ha.max_lag_on_failover = '-1';
+ALTER SYSTEM SET pg_ha.failover_priority = -1;
+
+-- Not changeable in a session, except how long a fenced commit of one's own waits.
+SET pg_ha.synchronous = off;
+SET pg_ha.lease_duration = '5s';
+SET pg_ha.fence_wait = '1s';
+SHOW pg_ha.fence_wait;
+SET pg_ha.fence_wait = '-1s';
+RESET pg_ha.fence_wait;
+
+-- A misspelt setting is noticed.
+SET pg_ha.no_such_setting = 1;
