@@ -56,15 +56,19 @@ void Agent::take_answers() {
 void Agent::perform(const Outputs &outputs) {
     struct Performer {
         Agent &a;
+        const DurableState *stored = nullptr; // by this step
         bool operator()(const Send &o) {
             const DurableState &d = a.node_.durable();
             a.ports_.transport.send({a.cluster_, d.self, o.to, d.incarnation, d.term, o.body});
             return true;
         }
         bool operator()(const Persist &o) {
-            if (a.ports_.store.save(o.state))
+            if (a.ports_.store.save(o.state)) {
+                stored = &o.state;
                 return true;
-            a.answers_.assign(1, PersistFailed{}); // what the dropped step asked for is void
+            }
+            // What the dropped step asked for is void.
+            a.answers_.assign(1, PersistFailed{stored ? std::optional(*stored) : std::nullopt});
             return false;
         }
         bool operator()(const CloseGate &) { return a.answers_.push_back(GateClosed{a.ports_.postgres.close_gate()}), true; }
@@ -77,8 +81,9 @@ void Agent::perform(const Outputs &outputs) {
         bool operator()(const Note &o) { return a.ports_.postgres.note(o), true; }
         bool operator()(const Trace &o) { return a.ports_.postgres.trace(o.line), true; }
     };
+    Performer performer{*this};
     for (const Output &output : outputs)
-        if (!std::visit(Performer{*this}, output))
+        if (!std::visit(performer, output))
             return;
 }
 

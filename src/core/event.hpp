@@ -27,7 +27,9 @@ struct Tick {};                        // next_deadline() has come
 struct Received { Message message; };  // authenticated, decoded, bounded
 struct Sampled { LocalState local; Lineage lineage; }; // PostgreSQL looked at; lineage only on a primary
 struct GateClosed { LocalState local; };  // answer to CloseGate: read after the gate was shut
-struct PersistFailed {};               // answer to Persist: state file could not be made durable
+// Answer to Persist: the state file could not be made durable.  `stored`: what an earlier Persist of
+// the same step did make durable, and what may have been told to others since.
+struct PersistFailed { std::optional<DurableState> stored = std::nullopt; };
 struct LinkUp { NodeId peer; };        // handshake done; peer can be sent to
 // The kernel at the peer's address answered that nobody is there any more: an established link was
 // reset or closed, and connecting again was refused.  Not sent for mere silence.

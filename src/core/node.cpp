@@ -93,7 +93,7 @@ void Node::Impl::dispatch(const Event &event) {
         void operator()(const Received &e) { n.receive(e.message); }
         void operator()(const Sampled &e) { n.sampled(e.local, e.lineage); }
         void operator()(const GateClosed &e) { n.gate_closed(e.local); }
-        void operator()(const PersistFailed &) { n.persist_failed(); }
+        void operator()(const PersistFailed &e) { n.persist_failed(e.stored); }
         void operator()(const LinkUp &e) { n.link_up(e.peer); }
         void operator()(const PeerGone &e) { n.peer_gone(e.peer); }
         void operator()(const StreamEnded &e) { n.stream_end(e.finished); }
@@ -276,22 +276,28 @@ void Node::Impl::shutting_down(bool clean) {
     become(Role::stopping, clean ? "the server stops" : "the server has crashed or stops at once");
 }
 
-// The state file could not be written: nothing of the step under way has left this node.  Go back
-// to what is on disk; elections and changes are tried again later.
-void Node::Impl::persist_failed() {
+// What a node is that neither stands nor leads.
+Role Node::Impl::resting_role() const {
+    if (configuration().cluster == no_cluster)
+        return settings.cluster == no_cluster ? Role::passive : Role::joining;
+    return local.in_recovery || settings.kind == MemberKind::witness ? Role::standby : Role::deposed;
+}
+
+// The state file could not be written: nothing of the step since its last good save has left this node.
+// Go back to what is on disk; elections and changes are tried again later.
+void Node::Impl::persist_failed(const std::optional<DurableState> &stored) {
     const bool was_acting = undo.role == Role::promoting || undo.role == Role::primary;
-    durable = undo.durable;
-    leader = undo.leader;
+    const bool same_term = !stored || stored->term == undo.durable.term;
+    durable = stored ? *stored : undo.durable;
+    leader = same_term ? undo.leader : NodeId::none;
+    const Role back = same_term && undo.role != Role::candidate ? undo.role : resting_role();
     ballot.reset();
     pending_vote.reset();
     campaign_after_gate = false;
     postgres_first.reset();
-    if (acts() && !was_acting)
+    if (acts() && !(was_acting && same_term))
         drop_primary_state();
-    if (role != undo.role)
-        become(undo.role == Role::candidate ? Role::standby : undo.role, "the state file cannot be written");
-    if (role == Role::candidate)
-        become(Role::standby, "the state file cannot be written");
+    become(back, "the state file cannot be written");
     reason = "the state file cannot be written: this node cannot vote or change the configuration";
     // Outputs after the failed one were dropped: ask again for what they should have done.
     shut_gate();

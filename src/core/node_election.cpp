@@ -81,7 +81,8 @@ void Node::Impl::begin_campaign() {
 
 // Everything that can be refused before WAL has to be stopped.
 Refusal Node::Impl::refusal_before_gate(NodeId candidate, const VoteRequest &request) const {
-    if (!is_voter())
+    // A candidate counts by its own record: a newer one may have made a voter of this node (Raft thesis, 4.1).
+    if (!is_voter() && request.config_version <= configuration().version)
         return Refusal::not_voter;
     const Member *member = configuration().find(candidate);
     if (!member || member->kind != MemberKind::data || member->priority == 0)

@@ -113,7 +113,8 @@ struct Node::Impl {
     void bootstrap(const Bootstrap &event);
     void sampled(const LocalState &state, const Lineage &history);
     void shutting_down(bool clean);
-    void persist_failed();
+    void persist_failed(const std::optional<DurableState> &stored);
+    Role resting_role() const;
 
     // node_standby.cpp
     void on_heartbeat(const Message &message, const Heartbeat &heartbeat);
