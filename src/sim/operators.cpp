@@ -16,6 +16,10 @@ bool Operators::has_other_wal(Host &host) {
            !world_.wal.contains(primary->postgres.wal, host.postgres.wal) && !host.postgres.streaming();
 }
 
+bool Operators::usable(Host &host) const {
+    return host.powered && !host.restarting && host.agent() && !host.blocked(Lane::worker);
+}
+
 void Operators::look(int index) {
     Host &host = world_.host(index);
     const Time lease = world_.options.lease;
@@ -24,9 +28,7 @@ void Operators::look(int index) {
     const bool deposed = primary && primary != &host && host.postgres.writable() &&
                          world_.wal.branch(primary->postgres.wal.branch).timeline >
                              world_.wal.branch(host.postgres.wal.branch).timeline;
-    const bool usable = host.powered && !host.frozen && !host.paused && !host.restarting && host.agent() &&
-                        !host.blocked(Lane::worker);
-    if (!usable || !(deposed || has_other_wal(host)))
+    if (!usable(host) || !(deposed || has_other_wal(host)))
         since = 0;
     else if (since == 0)
         since = world_.now();
@@ -53,29 +55,45 @@ bool Operators::may_keep_identity(Host &host, Host &source) {
     return host.disk.state() && raw(host.disk.state()->term) <= raw(timeline);
 }
 
+Host *Operators::source_for(Host &host) {
+    Host *source = world_.acting_primary();
+    const bool usable = source && source != &host && !source->frozen &&
+                        world_.network.open_both(Plane::replication, host.index, source->index);
+    return usable ? source : nullptr;
+}
+
+// pg_basebackup takes WAL and settings of its source; the state directory lies outside.
+void Operators::copy(Host &host, Host &source) {
+    host.postgres.wal = source.postgres.wal;
+    host.postgres.saved_rule = source.postgres.saved_rule;
+    host.start();
+}
+
+void Operators::join(Host &host) {
+    host.restarting = true;
+    if (Host *source = source_for(host))
+        return copy(host, *source);
+    world_.after(world_.options.lease, [this, &host] { join(host); });
+}
+
+// Copies beside the old directory and then swaps, so that the server keeps voting meanwhile.
 void Operators::clone(Host &host) {
+    world_.trace(host, "operator begins to clone it anew");
+    world_.after(world_.random.between(world_.options.lease / 4, world_.options.lease), [this, &host] { swap(host); });
+}
+
+void Operators::swap(Host &host) {
+    Host *source = source_for(host);
+    if (!source || !usable(host) || !has_other_wal(host))
+        return; // tries again when it looks again
     const bool keep = !world_.can_lose_identity(host) || world_.random.chance(0.7);
-    world_.trace(host, keep ? "operator clones it anew" : "operator clones it anew, without its state directory");
+    if (keep && !may_keep_identity(host, *source))
+        return;
+    world_.trace(host, keep ? "operator has cloned it" : "operator has cloned it and removed its state directory");
     host.kill_all();
     if (!keep)
         host.disk.lose();
-    host.restarting = true;
-    world_.after(world_.random.between(world_.options.lease / 4, 2 * world_.options.lease),
-                 [this, &host] { finish_clone(host); });
-}
-
-// pg_basebackup takes settings and WAL of its source; the state directory lies outside.
-void Operators::finish_clone(Host &host) {
-    Host *source = world_.acting_primary();
-    if (!source || source == &host || source->frozen ||
-        (host.disk.state() && !may_keep_identity(host, *source)) ||
-        !world_.network.open_both(Plane::replication, host.index, source->index)) {
-        world_.after(world_.options.lease, [this, &host] { finish_clone(host); });
-        return;
-    }
-    host.postgres.wal = source->postgres.wal;
-    host.postgres.saved_rule = source->postgres.saved_rule;
-    host.start();
+    copy(host, *source);
 }
 
 } // namespace pg_ha::sim

@@ -18,11 +18,15 @@ class Operators {
 public:
     explicit Operators(World &world) : world_(world) {}
     void begin();
-    void finish_clone(Host &host); // pg_basebackup from the acting primary, then start
+    void join(Host &host); // pg_basebackup from the acting primary, then the first start
 
 private:
     void look(int index);
     void clone(Host &host);
+    void swap(Host &host);
+    void copy(Host &host, Host &source);
+    Host *source_for(Host &host);
+    bool usable(Host &host) const;
     bool has_other_wal(Host &host);
     bool may_keep_identity(Host &host, Host &source);
 

@@ -72,6 +72,31 @@ std::string World::member_obstacle(Host &h, Host &primary, const Status &truth) 
     return truth.configuration.find(h.id()) ? "" : "is not a member";
 }
 
+// For the reader of a stuck seed: what each host thinks.
+void World::trace_hosts() {
+    for (const std::unique_ptr<Host> &h : hosts_) {
+        if (!h->agent()) {
+            trace(*h, h->powered ? "no worker" : "no power");
+            continue;
+        }
+        const Status status = h->agent()->status();
+        const Configuration &c = status.configuration;
+        std::string members;
+        for (const Member &member : c.members) {
+            const bool counted = std::find(c.sync.set.begin(), c.sync.set.end(), member.id) != c.sync.set.end();
+            std::string who = "dead identity of " + member.name;
+            for (const std::unique_ptr<Host> &other : hosts_)
+                if (other->id() == member.id)
+                    who = member.name;
+            members += " " + who + (member.voter ? "(voter" : "(learner") + (counted ? ", sync)" : ")");
+        }
+        trace(*h, std::string(to_string(status.role)) + " at " + to_string(wal.position(h->postgres.wal)) +
+                      (h->postgres.in_recovery ? "" : ", writable") + (h->postgres.streaming() ? ", streams" : "") +
+                      "; configuration " + std::to_string(raw(c.version.term)) + "." + std::to_string(c.version.index) +
+                      ":" + members + "; w " + std::to_string(c.sync.quorum) + "; " + status.reason);
+    }
+}
+
 bool World::settles_within(Time limit, bool wholly) {
     const Time deadline = now() + limit;
     for (;;) {
@@ -82,6 +107,8 @@ bool World::settles_within(Time limit, bool wholly) {
         if (why.empty())
             return true;
         if (now() >= deadline) {
+            if (tracing())
+                trace_hosts();
             violation(Outcome::stuck, (wholly ? "L7: not whole after healing: " : "L1: not writable after healing: ") + why);
             return false;
         }

@@ -105,10 +105,7 @@ void World::set_up_bootstrap() {
     first.start_worker();
     first.handle(Bootstrap{cluster, system_identifier, static_cast<Timeline>(options.first_timeline)});
     for (int i = 1; i < options.hosts; i++)
-        after(random.below(4 * options.lease), [this, i] {
-            host(i).restarting = true;
-            operators.finish_clone(host(i));
-        });
+        after(random.below(4 * options.lease), [this, i] { operators.join(host(i)); });
 }
 
 // Everybody votes, and everybody was stopped: the first thing to happen is an election.

@@ -96,6 +96,7 @@ private:
     std::string obstacle(bool wholly);
     std::string member_obstacle(Host &host, Host &primary, const Status &truth);
     bool quorum_survives();
+    void trace_hosts();
 
     TraceSink *sink_;
     std::vector<std::unique_ptr<Host>> hosts_;
