@@ -62,7 +62,9 @@ void Node::Impl::stand() {
         schedule_election();
         return;
     }
-    ballot = Ballot{true, next(durable.term), {durable.self}, now + (promise_void ? retry_on_evidence : vote_wait)};
+    // On evidence a lost question is soon repeated; but links may be slower than that, so ever more slowly.
+    const Duration patience = std::min(retry_on_evidence * (1 << std::min(ballots_lost, 8u)), vote_wait);
+    ballot = Ballot{true, next(durable.term), {durable.self}, now + (promise_void ? patience : vote_wait)};
     trace("asks for pre-votes for term " + std::to_string(raw(ballot->term)) + " at " + to_string(local.position));
     VoteRequest request{true, ballot->term, local.position, resigned, configuration().version};
     for (const Member &member : configuration().members)

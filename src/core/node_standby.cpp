@@ -187,8 +187,8 @@ void Node::Impl::link_up(NodeId peer) {
         leader_gone = false;
     if (role == Role::joining)
         send(peer, JoinRequest{own_member(), settings.system_identifier});
-    else if (acts() && configuration().find(peer))
-        send(peer, make_heartbeat(peer)); // a fresh link need not wait for the next round
+    else if (acts()) // a fresh link need not wait for the next round; and who is new there learns whom to ask
+        send(peer, make_heartbeat(peer));
 }
 
 void Node::Impl::peer_gone(NodeId peer) {
