@@ -103,7 +103,9 @@ void World::set_up_bootstrap() {
     first.postgres.wal = {root, first_lsn};
     first.postgres.start(false);
     first.start_worker();
+    faults_on = false; // ha_bootstrap() reports a failure, and is called again
     first.handle(Bootstrap{cluster, system_identifier, static_cast<Timeline>(options.first_timeline)});
+    faults_on = true;
     for (int i = 1; i < options.hosts; i++)
         after(random.below(4 * options.lease), [this, i] { operators.join(host(i)); });
 }
@@ -168,7 +170,11 @@ bool World::can_lose_identity(const Host &loser) {
         std::size_t left = 0;
         for (const std::unique_ptr<Host> &h : hosts_)
             left += h.get() != &loser && h->disk.state() && c.is_voter(h->disk.state()->self);
-        if (2 * left <= c.voter_count())
+        std::size_t counted = 0; // of S: a winner needs an answer from more than cannot be missing
+        for (const std::unique_ptr<Host> &h : hosts_)
+            counted += h.get() != &loser && h->disk.state() &&
+                       std::find(c.sync.set.begin(), c.sync.set.end(), h->disk.state()->self) != c.sync.set.end();
+        if (2 * left <= c.voter_count() || counted + c.sync.quorum <= c.sync.set.size())
             return false;
     }
     return true;
