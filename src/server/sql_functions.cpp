@@ -151,8 +151,9 @@ Look look() {
     } else {
         memset(static_cast<void *>(seen.snapshot), 0, sizeof(Snapshot));
     }
-    // Without a cluster it reports once and then sleeps.
-    seen.silent = seen.age_ms < 0 || !shared->node_latch || (armed() && seen.age_ms > silent_after_ms);
+    // While it takes no part, it reports only when the reason changes.
+    bool takes_part = strcmp(seen.snapshot->role, "passive") != 0;
+    seen.silent = seen.age_ms < 0 || !shared->node_latch || (takes_part && seen.age_ms > silent_after_ms);
     return seen;
 }
 
@@ -176,15 +177,11 @@ void explain(const Look *seen, const char **reason, const char **hint) {
         *hint = "If this lasts, the server log says why the node worker does not run.";
     } else if (seen->silent) {
         *reason = psprintf("the node worker has not reported for " INT64_FORMAT " s", seen->age_ms / 1000);
-        *hint = "It is stopped or hangs. Nothing below is newer than that.";
-    } else if (!armed()) {
-        *reason = "this server belongs to no cluster";
-        *hint =
-            RecoveryInProgress()
-                ? "A standby joins when it is cloned from a server on which ha_bootstrap() was called."
-                : "Call ha_bootstrap() here to make this server the first primary; commits are not fenced until then.";
+        *hint = "It is stopped or hangs, and the rest of this row is as old. The server log may say why.";
     } else {
         *reason = seen->snapshot->reason;
+        if (!armed())
+            *hint = "Before ha_bootstrap() was called, commits are not fenced and nothing fails over.";
     }
 }
 
