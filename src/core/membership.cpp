@@ -54,12 +54,14 @@ std::optional<MembershipStep> sync_step(const Configuration &current, const Memb
         step.reason = "write quorum raised to " + std::to_string(next.quorum);
         return step;
     }
-    if (staying < now.set.size()) { // never wait for a member that is gone: w first, then S
-        if (now.quorum > majority(staying)) {
-            --next.quorum;
-            step.reason = "write quorum lowered to " + std::to_string(next.quorum);
-            return step;
-        }
+    // S first, then w: those who leave acknowledge nothing anyway, while each step down of w with them still
+    // in S would ask one more member of S to answer an election.
+    if (now.quorum > majority(staying) && (staying == now.set.size() || now.quorum > staying)) {
+        --next.quorum;
+        step.reason = "write quorum lowered to " + std::to_string(next.quorum);
+        return step;
+    }
+    if (staying < now.set.size()) {
         auto leaving = std::find_if(next.set.begin(), next.set.end(), [&](NodeId id) { return !contains(wanted, id); });
         const Member *member = current.find(*leaving);
         step.reason = "sync set loses " + (member ? member->name : std::string("a removed member"));

@@ -62,6 +62,10 @@ void Node::Impl::heartbeat_round() {
         send(member.id, std::move(heartbeat));
     }
     if (acts()) {
+        if (rounds % rounds_between_questions == 0) // a new identity at a member's address may know nobody else
+            for (NodeId peer : connected)
+                if (!configuration().find(peer))
+                    send(peer, make_heartbeat(peer));
         update_record();
         advance_configuration();
         update_lease();

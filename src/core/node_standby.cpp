@@ -187,7 +187,7 @@ void Node::Impl::link_up(NodeId peer) {
         leader_gone = false;
     if (role == Role::joining)
         send(peer, JoinRequest{own_member(), settings.system_identifier});
-    else if (acts()) // a fresh link need not wait for the next round; and who is new there learns whom to ask
+    else if (acts()) // a fresh link need not wait for the next round
         send(peer, make_heartbeat(peer));
 }
 
