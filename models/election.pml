@@ -305,7 +305,7 @@ inline crash(me) {
 // ---- everything that can happen ----------------------------------------------------------------------------
 
 proctype node(byte me) {
-    do
+end:do // terms are bounded, so everything may come to rest
     :: d_step { role[me] == STANDBY && known[me] && FREE(me) && term[me] < TERMS -> stand(me) }
     :: d_step { role[me] == CANDIDATE && FREE(me) && ask_term[me] == term[me] -> count_bits(granted[me]);
                 if :: ENOUGH -> win(me) :: else fi }
