@@ -41,6 +41,8 @@ void check_state(const CoreView &view) {
     if (view.lease_until != long_ago) {
         require(acts(view.role), "I6: only an elected node has a lease");
         require(view.record_in_force, "I8: no commit before a record of the own term is in force");
+        const std::vector<NodeId> &set = durable.configuration.sync.set;
+        require(set.empty() || contains(set, durable.self), "I5: a primary that acknowledges is in the sync set");
         require(view.sync_known && rules_meet(view.sync_in_effect, durable.configuration.sync),
                 "I9: PostgreSQL waits for no fewer than the record asks");
     }

@@ -45,7 +45,7 @@ Outputs Node::start(Instant now) {
         if (n.configuration().version.term == n.durable.term)
             n.heartbeat_round();
         else
-            n.record(n.configuration(), "first record of the term");
+            n.first_record();
     } else {
         n.become(Role::standby, "started");
         n.check_writable();
@@ -253,6 +253,9 @@ void Node::Impl::sampled(const LocalState &state, const Lineage &history) {
         lineage = history;
     if (local.streaming)
         stream_ended = false; // it goes on, on the next timeline; the end seen before was that of the last one
+    // Commits of the old rule end here at the latest: looked at after the new one came into effect.
+    if (postgres_first && !catch_up_to && sync_known && sync_in_effect == postgres_first->next.sync)
+        catch_up_to = local.position.lsn;
     if (role == Role::standby) {
         check_writable();
         if (!local.streaming)

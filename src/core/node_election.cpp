@@ -58,7 +58,7 @@ void Node::Impl::schedule_election() {
 void Node::Impl::stand() {
     if (!may_stand() || ballot)
         return;
-    if (!promise_void && now < promise_until) {
+    if (!promise_void && (now < promise_until || just_restarted())) {
         schedule_election();
         return;
     }
@@ -94,11 +94,9 @@ Refusal Node::Impl::refusal_before_gate(NodeId candidate, const VoteRequest &req
     if (request.term == durable.term && durable.voted_for != NodeId::none && durable.voted_for != candidate)
         return Refusal::already_voted;
     const bool gone = promise_void || (!acts() && ends_leadership(request.resigned));
-    if (!gone && acts() && now < lease_until)
+    if (!gone && now < (acts() ? lease_until : promise_until))
         return Refusal::promised;
-    if (!gone && !acts() && now < promise_until)
-        return Refusal::promised;
-    if (!gone && !acts() && promise_until == long_ago && now < started + settings.lease_duration)
+    if (!gone && !acts() && just_restarted())
         return Refusal::just_restarted;
     if (!local.position_known && settings.kind == MemberKind::data)
         return Refusal::position_unknown;
@@ -110,7 +108,7 @@ Refusal Node::Impl::refusal_before_gate(NodeId candidate, const VoteRequest &req
 bool Node::Impl::behind(const VoteRequest &request) const {
     if (request.position < local.position)
         return true;
-    return !configuration().synchronous && leader_position_term == durable.term &&
+    return !configuration().synchronous && raw(request.position.timeline) <= raw(leader_position_term) &&
            raw(request.position.lsn) + settings.max_lag_on_failover < raw(leader_position);
 }
 
@@ -247,6 +245,8 @@ void Node::Impl::lose_ballot(const std::string &why) {
 
 void Node::Impl::win() {
     ballot.reset();
+    promise_void = leader_gone = false; // that was about the primary before
+    clean_stop_until = never;
     leader = durable.self;
     ballots_lost = 0;
     record_in_force = false;
@@ -261,7 +261,7 @@ void Node::Impl::win() {
     catch_up_to.reset();
     election_due = never;
     become(Role::promoting, "elected in term " + std::to_string(raw(durable.term)));
-    record(configuration(), "first record of the term");
+    first_record();
     apply_sync();
     out.push_back(Promote{durable.term});
 }

@@ -146,6 +146,7 @@ struct Node::Impl {
     void on_vote_request(const Message &message, const VoteRequest &request);
     Refusal refusal_before_gate(NodeId candidate, const VoteRequest &request) const;
     bool behind(const VoteRequest &request) const;
+    bool just_restarted() const { return promise_until == long_ago && now < started + settings.lease_duration; }
     void answer_vote(NodeId candidate, const VoteRequest &request, Refusal refusal);
     void gate_closed(const LocalState &state);
     void decide_vote();
@@ -162,6 +163,7 @@ struct Node::Impl {
     void update_lease();
     void update_record();
     void advance_configuration();
+    void first_record();
     void record(Configuration next, const std::string &why);
     void apply_sync();
     bool caught_up_to(Lsn lsn, const SyncRule &rule) const;

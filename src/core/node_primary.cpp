@@ -144,6 +144,18 @@ void Node::Impl::update_record() {
     apply_sync();
 }
 
+// I5, I9: "w members of S, the primary counted" holds only for a primary in S.  A voter that was not in S
+// yet enters it with its first record: the same w of more members, so this meets all rules before it.
+void Node::Impl::first_record() {
+    Configuration first = configuration();
+    std::vector<NodeId> &set = first.sync.set;
+    if (!set.empty() && !contains(set, durable.self)) {
+        set.push_back(durable.self);
+        std::sort(set.begin(), set.end());
+    }
+    record(std::move(first), "first record of the term");
+}
+
 // A lease already running stays: until the new record is in force, what PostgreSQL waits for meets
 // the old record and the new one (I9).
 void Node::Impl::record(Configuration next, const std::string &why) {
@@ -192,9 +204,7 @@ void Node::Impl::advance_configuration() {
 
     if (postgres_first) { // PostgreSQL already waits for the new rule; do w members have all that came before?
         const bool effective = sync_known && sync_in_effect == postgres_first->next.sync;
-        if (effective && !catch_up_to)
-            catch_up_to = local.position.lsn;
-        if (effective && caught_up_to(*catch_up_to, postgres_first->next.sync)) {
+        if (effective && catch_up_to && caught_up_to(*catch_up_to, postgres_first->next.sync)) {
             const MembershipStep step = *postgres_first;
             postgres_first.reset();
             catch_up_to.reset();
@@ -261,6 +271,10 @@ void Node::Impl::promoted(const LocalState &state, const Lineage &history) {
     lineage = history;
     if (role != Role::promoting) {
         check_writable(); // another term began meanwhile
+        return;
+    }
+    if (state.position.timeline != timeline_of(durable.term)) { // asked for in an earlier term, done late
+        promotion_failed("PostgreSQL opened on timeline " + std::to_string(raw(state.position.timeline)));
         return;
     }
     become(Role::primary, "open for writes on timeline " + std::to_string(raw(state.position.timeline)));

@@ -287,10 +287,11 @@ void Node::Impl::on_rejected(const Message &message, const Rejected &rejected) {
         if (message.term < durable.term || role == Role::joining)
             return;
         shut_gate();
-        if (rejected.why == Rejection::stale_incarnation)
+        if (rejected.why == Rejection::stale_incarnation) {
             durable.self = static_cast<NodeId>(static_cast<std::uint64_t>(jitter(Duration::max()).count()) | 1);
+            durable.voted_for = NodeId::none; // a removed member keeps its vote: the same identity may come back
+        }
         durable.configuration = Configuration{};
-        durable.voted_for = NodeId::none;
         leader = NodeId::none;
         ballot.reset();
         election_due = never;

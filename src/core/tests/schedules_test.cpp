@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// Schedules that once broke a rule, each as short as it can be told: one node, and what the others and
+// PostgreSQL say to it in an unlucky order.  Whole clusters are the business of the scenarios and of
+// the simulator.
+#include "core/node.hpp"
+#include "core/quorum.hpp"
+
+#include <gtest/gtest.h>
+
+#include <stdexcept>
+
+using namespace pg_ha;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+namespace {
+
+constexpr ClusterId cluster{1, 2};
+
+NodeId id(unsigned n) { return static_cast<NodeId>(n); }
+Term term(unsigned n) { return static_cast<Term>(n); }
+Position position(unsigned timeline, std::uint64_t lsn) { return {static_cast<Timeline>(timeline), static_cast<Lsn>(lsn)}; }
+
+// Three data voters, n1 the first primary, in term 1; all of them in S, w = 2.
+Configuration three_voters() {
+    Configuration c;
+    c.cluster = cluster;
+    c.version = {term(1), 1};
+    for (unsigned n = 1; n <= 3; ++n) {
+        c.members.push_back({id(n), "n" + std::to_string(n), MemberKind::data, true, {"h", 1}, {"h", 2}, 100});
+        c.sync.set.push_back(id(n));
+    }
+    c.sync.quorum = 2;
+    return c;
+}
+
+// One node under test; the test plays everybody else.
+class Schedule : public testing::Test {
+protected:
+    Settings settings;
+    DurableState disk;
+    LocalState local;
+    std::unique_ptr<Node> node;
+    Instant now{seconds(1000)};
+    Outputs out; // of everything since the last clear()
+
+    void SetUp() override {
+        settings.cluster = cluster;
+        disk.incarnation = static_cast<Incarnation>(7);
+        disk.term = term(1);
+        disk.configuration = three_voters();
+        local.position_known = true;
+        local.position = position(1, 1000);
+    }
+
+    void start(unsigned self) {
+        disk.self = id(self);
+        disk.node_name = settings.node_name = "n" + std::to_string(self);
+        node = std::make_unique<Node>(settings, disk, local, 1, now);
+        take(node->start(now));
+    }
+    void start_as_primary() {
+        local.in_recovery = false;
+        disk.voted_for = id(1);
+        start(1);
+        step(SyncInEffect{disk.configuration.sync});
+    }
+
+    void take(const Outputs &more) {
+        out.insert(out.end(), more.begin(), more.end());
+        for (const Output &output : more) {
+            if (const auto *o = std::get_if<Persist>(&output))
+                disk = o->state;
+            if (std::holds_alternative<CloseGate>(output))
+                step(GateClosed{local});
+        }
+    }
+    void step(const Event &event) { take(node->step(event, now)); }
+    void sample() { step(Sampled{local, {}}); }
+    void hear(unsigned from, unsigned in_term, Body body, unsigned incarnation = 1) {
+        step(Received{{cluster, id(from), disk.self, static_cast<Incarnation>(incarnation), term(in_term), std::move(body)}});
+    }
+    void pass(Duration time) { // with ticks where they are wanted
+        const Instant until = now + time;
+        while (node->next_deadline() <= until) {
+            now = std::max(now, node->next_deadline());
+            sample();
+            step(Tick{});
+        }
+        now = until;
+    }
+
+    MemberReport report(unsigned n, unsigned in_term) {
+        MemberReport r;
+        r.id = id(n);
+        r.incarnation = static_cast<Incarnation>(1);
+        r.sequence = ++sequence_;
+        r.role = Role::standby;
+        r.term = term(in_term);
+        r.local.position_known = r.local.streaming = true;
+        r.local.position = local.position;
+        return r;
+    }
+    // What a follower says to the newest heartbeat.
+    void answer(unsigned from, unsigned in_term, std::optional<LocalState> state = std::nullopt) {
+        MemberReport self = report(from, in_term);
+        if (state)
+            self.local = *state;
+        hear(from, in_term, HeartbeatReply{now, true, node->durable().configuration.version, self});
+    }
+    Heartbeat primary_heartbeat(unsigned from, unsigned in_term) {
+        Heartbeat h;
+        h.sent = now;
+        h.wants_reply = true;
+        h.leader = id(from);
+        h.config_version = {term(in_term), 2};
+        h.lineage = {{static_cast<Timeline>(1), Lsn::none}};
+        h.self = report(from, in_term);
+        h.self.role = Role::primary;
+        return h;
+    }
+    VoteRequest request(bool pre, unsigned in_term, Position at) { return {pre, term(in_term), at, {}, disk.configuration.version}; }
+
+    template <class T> std::vector<T> sent() const {
+        std::vector<T> bodies;
+        for (const Output &output : out)
+            if (const auto *send = std::get_if<Send>(&output))
+                if (const auto *body = std::get_if<T>(&send->body))
+                    bodies.push_back(*body);
+        return bodies;
+    }
+    template <class T> std::vector<T> all() const {
+        std::vector<T> found;
+        for (const Output &output : out)
+            if (const auto *o = std::get_if<T>(&output))
+                found.push_back(*o);
+        return found;
+    }
+    void win(unsigned in_term) { // with the vote of node 3
+        hear(3, in_term - 1, VoteReply{true, term(in_term), true, Refusal::none, local.position, {}});
+        hear(3, in_term, VoteReply{false, term(in_term), true, Refusal::none, local.position, {}});
+    }
+    void open(unsigned in_term) {
+        local.in_recovery = false;
+        local.position = position(in_term, raw(local.position.lsn) + 100);
+        step(Promoted{local, {{static_cast<Timeline>(in_term), Lsn::none}}});
+    }
+    Role role() const { return node->status(now).role; }
+    bool has_lease() const { return node->status(now).lease_until > now; }
+
+private:
+    std::uint64_t sequence_ = 0;
+};
+
+} // namespace
+
+// ---- who may acknowledge -------------------------------------------------------------------------------
+
+// A voter that is not in S yet wins: commits that wait for "w of S" must count it, or the next election,
+// which asks only S, would not see them.
+TEST_F(Schedule, AWinnerOutsideTheSyncSetEntersItBeforeItAcknowledges) {
+    disk.configuration.sync = {{id(1), id(3)}, 2};
+    start(2);
+    hear(1, 1, primary_heartbeat(1, 1));
+    hear(1, 1, Resign{false});
+    pass(milliseconds(8));
+    win(2);
+    ASSERT_EQ(role(), Role::promoting);
+    EXPECT_TRUE(contains(node->durable().configuration.sync.set, id(2)));
+    EXPECT_EQ(node->durable().configuration.sync.quorum, 2);
+}
+
+// The last commits of the weaker rule may be newer than what was known of PostgreSQL when the stronger
+// rule came into effect.
+TEST_F(Schedule, ARaisedQuorumIsRecordedForCommitsUpToALookTakenAfterwards) {
+    disk.configuration.sync.quorum = 1;
+    start_as_primary();
+    for (unsigned n : {2u, 3u})
+        answer(n, 1);
+    answer(2, 1);
+    const SyncRule raised{disk.configuration.sync.set, 2};
+    ASSERT_FALSE(all<ApplySync>().empty());
+    ASSERT_EQ(all<ApplySync>().back().rule, raised);
+    local.position = position(1, 2000); // acknowledged with w = 1, not sampled yet
+    LocalState behind = local;
+    behind.in_recovery = true;
+    behind.streaming = true;
+    behind.position = position(1, 1000);
+    step(SyncInEffect{raised});
+    answer(2, 1, behind);
+    answer(3, 1, behind);
+    EXPECT_EQ(node->durable().configuration.sync.quorum, 1) << "nobody but the primary has the WAL up to 2000";
+    sample();
+    answer(2, 1, behind);
+    EXPECT_EQ(node->durable().configuration.sync.quorum, 1);
+    behind.position = local.position;
+    answer(2, 1, behind);
+    EXPECT_EQ(node->durable().configuration.sync.quorum, 2);
+}
+
+// A promotion that was asked for in an earlier term finishes late: its timeline is not this term's.
+TEST_F(Schedule, APromotionOfAnEarlierTermDoesNotOpenALaterOne) {
+    start(2);
+    hear(1, 1, primary_heartbeat(1, 1));
+    hear(1, 1, Resign{false});
+    pass(milliseconds(8));
+    win(2);
+    ASSERT_EQ(role(), Role::promoting);
+    hear(3, 3, HeartbeatReply{now, false, {term(1), 1}, report(3, 3)}); // term 3 has begun, and fails
+    hear(3, 3, VoteRequest{true, term(4), position(1, 1), {}, {term(1), 1}});
+    pass(seconds(1));
+    for (int i = 0; i < 20 && role() == Role::standby; ++i) {
+        hear(3, 3, VoteReply{true, term(4), false, Refusal::stale_term, local.position, {}});
+        pass(milliseconds(100));
+        win(raw(node->durable().term) + 1);
+    }
+    ASSERT_EQ(role(), Role::promoting);
+    ASSERT_GT(raw(node->durable().term), 2u);
+    open(2);
+    EXPECT_EQ(role(), Role::deposed);
+}
+
+// ---- promises ---------------------------------------------------------------------------------------------
+
+// A call to stand that was meant for the process before this one must not shorten the wait after a restart.
+TEST_F(Schedule, ARestartedVoterDoesNotStandWhenToldToWithinItsOldPromise) {
+    disk.configuration.synchronous = false;
+    disk.configuration.sync = {};
+    start(2);
+    hear(3, 1, StandNow{});
+    pass(milliseconds(500));
+    EXPECT_TRUE(sent<VoteRequest>().empty());
+}
+
+// Evidence against the last primary is no evidence against oneself.
+TEST_F(Schedule, AWinnerForgetsTheEvidenceThatMadeItStand) {
+    start(2);
+    hear(1, 1, primary_heartbeat(1, 1));
+    hear(1, 1, Resign{false});
+    pass(milliseconds(8));
+    win(2);
+    open(2);
+    step(SyncInEffect{node->durable().configuration.sync});
+    answer(3, 2);
+    ASSERT_TRUE(has_lease());
+    out.clear();
+    hear(1, 2, request(true, 3, local.position)); // was frozen, has not heard of the heartbeats yet
+    ASSERT_EQ(sent<VoteReply>().size(), 1u);
+    EXPECT_EQ(sent<VoteReply>()[0].refusal, Refusal::promised);
+    hear(1, 2, request(false, 3, local.position));
+    EXPECT_EQ(role(), Role::primary);
+}
+
+// Asynchronous mode: the bound on lost WAL counts from the last primary, also after a round that elected nobody.
+TEST_F(Schedule, TheBoundOnLostWalOutlivesAnElectionThatFailed) {
+    disk.configuration.synchronous = false;
+    disk.configuration.sync = {};
+    settings.max_lag_on_failover = 1000;
+    start(2);
+    Heartbeat h = primary_heartbeat(1, 1);
+    h.lineage_confirmed = static_cast<Lsn>(100000);
+    hear(1, 1, h);
+    hear(1, 1, Resign{false});
+    hear(3, 2, HeartbeatReply{now, false, {term(1), 1}, report(3, 2)});
+    hear(3, 2, VoteRequest{false, term(2), position(1, 100000), {}, {term(1), 1}}); // granted, but it dies
+    ASSERT_EQ(node->durable().term, term(2));
+    out.clear();
+    hear(3, 2, VoteRequest{true, term(3), position(1, 1000), {}, {term(1), 1}});
+    ASSERT_EQ(sent<VoteReply>().size(), 1u);
+    EXPECT_EQ(sent<VoteReply>()[0].refusal, Refusal::position_behind);
+}
+
+// ---- membership --------------------------------------------------------------------------------------------
+
+// A removed voter comes back in the term it voted in.  The vote stays its only one (I1).
+TEST_F(Schedule, ARejectedMemberKeepsItsVote) {
+    disk.voted_for = id(1);
+    start(2);
+    hear(1, 1, Rejected{Rejection::not_member, disk.incarnation});
+    EXPECT_EQ(role(), Role::joining);
+    EXPECT_EQ(node->durable().voted_for, id(1));
+    EXPECT_EQ(node->durable().configuration, Configuration{});
+}
