@@ -20,6 +20,7 @@ bool wants_sample(const Event &event) {
     if (const auto *received = std::get_if<Received>(&event))
         return std::holds_alternative<VoteRequest>(received->message.body);
     return std::holds_alternative<Tick>(event) || std::holds_alternative<StreamEnded>(event) ||
+           std::holds_alternative<SyncInEffect>(event) || // what was acknowledged before ends at most here
            std::holds_alternative<PeerGone>(event);
 }
 

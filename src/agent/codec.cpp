@@ -6,14 +6,12 @@
 // (a member named twice would be counted twice).
 //
 // Decoding must never throw on bad input, and never allocate more than a small multiple of the
-// bytes it was given.  Both directions use a protobuf arena on a reused block: 32 peers at five
-// heartbeats a second should cost microseconds, not thousands of allocations.  Limits and round
-// trips are tested in tests/codec_test.cpp.
+// bytes it was given.  Both directions reuse one protobuf object each, whose strings and rows keep
+// their memory: 32 peers at five heartbeats a second should not cost thousands of allocations.
+// Limits and round trips are tested in tests/codec_test.cpp.
 #include "codec.hpp"
 
 #include "wire.pb.h"
-
-#include <google/protobuf/arena.h>
 
 #include <algorithm>
 #include <limits>
@@ -25,16 +23,38 @@ namespace {
 constexpr std::size_t name_bytes_max = 63;
 constexpr std::size_t host_bytes_max = 255;
 constexpr std::size_t reason_bytes_max = 200;
-constexpr std::size_t arena_block_bytes = 32 * 1024; // holds every usual message; larger ones use the heap
+constexpr std::size_t reuse_bytes_max = 8 * 1024; // memory for larger messages is not kept
 
-// One block for the thread: only one arena lives at a time, since nothing here nests.
-google::protobuf::ArenaOptions arena_options() {
-    alignas(16) static thread_local char block[arena_block_bytes];
-    google::protobuf::ArenaOptions options;
-    options.initial_block = block;
-    options.initial_block_size = sizeof(block);
-    return options;
-}
+// The thread's one object of this type, empty.  Nothing here nests, so it is never in use twice.
+template <typename Wire> class Reused {
+public:
+    Reused() : wire_(instance()) { wire_.Clear(); }
+    ~Reused() {
+        if (bytes_ > reuse_bytes_max)
+            wire_ = Wire();
+    }
+    Reused(const Reused &) = delete;
+    Reused &operator=(const Reused &) = delete;
+
+    Wire &operator*() { return wire_; }
+    bool parse(std::string_view bytes) {
+        bytes_ = bytes.size();
+        return bytes.size() <= frame_bytes_max && wire_.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+    }
+    std::string serialize() {
+        std::string out = wire_.SerializeAsString();
+        bytes_ = out.size();
+        return out;
+    }
+
+private:
+    static Wire &instance() {
+        static thread_local Wire wire;
+        return wire;
+    }
+    Wire &wire_;
+    std::size_t bytes_ = 0;
+};
 
 template <typename Enum> bool decode_enum(std::uint32_t value, Enum last, Enum &out) {
     if (value > static_cast<std::uint32_t>(last))
@@ -359,34 +379,32 @@ bool get(const wire::Rejected &in, Rejected &out) {
 template <typename T, typename Wire> bool get_body(const Wire &in, Body &out) { return get(in, out.emplace<T>()); }
 
 bool get_body(const wire::Message &in, Body &out) {
-    switch (in.body_case()) {
-    case wire::Message::kHeartbeat:
-        return get_body<Heartbeat>(in.heartbeat(), out);
-    case wire::Message::kHeartbeatReply:
-        return get_body<HeartbeatReply>(in.heartbeat_reply(), out);
-    case wire::Message::kVoteRequest:
-        return get_body<VoteRequest>(in.vote_request(), out);
-    case wire::Message::kVoteReply:
-        return get_body<VoteReply>(in.vote_reply(), out);
-    case wire::Message::kResign:
-        return get_body<Resign>(in.resign(), out);
-    case wire::Message::kStandNow:
-        return get_body<StandNow>(in.stand_now(), out);
-    case wire::Message::kJoinRequest:
-        return get_body<JoinRequest>(in.join_request(), out);
-    case wire::Message::kRejected:
-        return get_body<Rejected>(in.rejected(), out);
-    case wire::Message::BODY_NOT_SET: // a body that only newer members know
+    const int bodies = in.has_heartbeat() + in.has_heartbeat_reply() + in.has_vote_request() + in.has_vote_reply() +
+                       in.has_resign() + in.has_stand_now() + in.has_join_request() + in.has_rejected();
+    if (bodies != 1) // none: a body that only newer members know
         return false;
-    }
-    return false;
+    if (in.has_heartbeat())
+        return get_body<Heartbeat>(in.heartbeat(), out);
+    if (in.has_heartbeat_reply())
+        return get_body<HeartbeatReply>(in.heartbeat_reply(), out);
+    if (in.has_vote_request())
+        return get_body<VoteRequest>(in.vote_request(), out);
+    if (in.has_vote_reply())
+        return get_body<VoteReply>(in.vote_reply(), out);
+    if (in.has_resign())
+        return get_body<Resign>(in.resign(), out);
+    if (in.has_stand_now())
+        return get_body<StandNow>(in.stand_now(), out);
+    if (in.has_join_request())
+        return get_body<JoinRequest>(in.join_request(), out);
+    return get_body<Rejected>(in.rejected(), out);
 }
 
 } // namespace
 
 std::string encode(const Message &message) {
-    google::protobuf::Arena arena(arena_options());
-    auto &out = *google::protobuf::Arena::CreateMessage<wire::Message>(&arena);
+    Reused<wire::Message> reused;
+    wire::Message &out = *reused;
     out.set_cluster_high(message.cluster.high);
     out.set_cluster_low(message.cluster.low);
     out.set_from(raw(message.from));
@@ -394,16 +412,14 @@ std::string encode(const Message &message) {
     out.set_incarnation(raw(message.incarnation));
     out.set_term(raw(message.term));
     std::visit([&out](const auto &body) { put(out, body); }, message.body);
-    return out.SerializeAsString();
+    return reused.serialize();
 }
 
 std::optional<Message> decode_message(std::string_view bytes) {
     std::optional<Message> message;
-    if (bytes.size() > frame_bytes_max)
-        return message;
-    google::protobuf::Arena arena(arena_options());
-    auto &in = *google::protobuf::Arena::CreateMessage<wire::Message>(&arena);
-    if (!in.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) || in.from() == 0)
+    Reused<wire::Message> reused;
+    const wire::Message &in = *reused;
+    if (!reused.parse(bytes) || in.from() == 0)
         return message;
     message.emplace();
     message->cluster = {in.cluster_high(), in.cluster_low()};
@@ -417,24 +433,22 @@ std::optional<Message> decode_message(std::string_view bytes) {
 }
 
 std::string encode(const DurableState &state) {
-    google::protobuf::Arena arena(arena_options());
-    auto &out = *google::protobuf::Arena::CreateMessage<wire::DurableState>(&arena);
+    Reused<wire::DurableState> reused;
+    wire::DurableState &out = *reused;
     out.set_self(raw(state.self));
     out.set_node_name(state.node_name);
     out.set_incarnation(raw(state.incarnation));
     out.set_term(raw(state.term));
     out.set_voted_for(raw(state.voted_for));
     put(*out.mutable_configuration(), state.configuration);
-    return out.SerializeAsString();
+    return reused.serialize();
 }
 
 std::optional<DurableState> decode_state(std::string_view bytes) {
     std::optional<DurableState> state;
-    if (bytes.size() > frame_bytes_max)
-        return state;
-    google::protobuf::Arena arena(arena_options());
-    auto &in = *google::protobuf::Arena::CreateMessage<wire::DurableState>(&arena);
-    if (!in.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
+    Reused<wire::DurableState> reused;
+    const wire::DurableState &in = *reused;
+    if (!reused.parse(bytes))
         return state;
     state.emplace();
     state->self = static_cast<NodeId>(in.self());
