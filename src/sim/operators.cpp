@@ -55,6 +55,17 @@ bool Operators::may_keep_identity(Host &host, Host &source) {
     return host.disk.state() && raw(host.disk.state()->term) <= raw(timeline);
 }
 
+// WAL of a term that the state file does not know would make a voter that can neither stand nor follow.
+void Operators::learn_term(Host &host, Host &source) {
+    DurableState state = *host.disk.state();
+    const Term term = static_cast<Term>(raw(world_.wal.branch(source.postgres.wal.branch).timeline));
+    if (term > state.term) {
+        state.term = term;
+        state.voted_for = NodeId::none;
+        host.disk.write(state);
+    }
+}
+
 Host *Operators::source_for(Host &host) {
     Host *source = world_.acting_primary();
     const bool usable = source && source != &host && !source->frozen &&
@@ -93,6 +104,8 @@ void Operators::swap(Host &host) {
     host.kill_all();
     if (!keep)
         host.disk.lose();
+    else
+        learn_term(host, *source);
     copy(host, *source);
 }
 

@@ -24,6 +24,7 @@ private:
     void look(int index);
     void clone(Host &host);
     void swap(Host &host);
+    void learn_term(Host &host, Host &source);
     void copy(Host &host, Host &source);
     Host *source_for(Host &host);
     bool usable(Host &host) const;

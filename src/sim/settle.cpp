@@ -32,7 +32,7 @@ std::string World::obstacle(bool wholly) {
     Host *primary = acting_primary();
     if (!primary)
         return "nobody may acknowledge commits";
-    if (primary->postgres.last_acknowledged < now() - options.lease)
+    if (primary->postgres.last_acknowledged < now() - 3 * options.lease)
         return primary->name + " holds the lease but acknowledges nothing";
     if (!wholly)
         return "";
