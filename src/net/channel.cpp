@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: PostgreSQL
 //
-// The life of one TLS connection.  Reading goes on until OpenSSL has nothing more; then one wait for
-// readiness is armed (Asio re-arms its edge-triggered epoll on every wait, so nothing is lost by
-// leaving bytes in the kernel).  Deadlines are looked at by the network's coarse timer, not by
+// The life of one TLS connection.  Deadlines are looked at by the network's coarse timer, not by
 // timers of their own.
 #include "channel.hpp"
 
@@ -10,7 +8,7 @@
 
 #include "agent/codec.hpp"
 
-#include <boost/asio/post.hpp>
+#include <boost/asio/buffer.hpp>
 
 #include <openssl/err.h>
 
@@ -24,7 +22,6 @@ namespace {
 
 constexpr std::size_t scratch_bytes = 16 * 1024; // one TLS record
 constexpr std::size_t out_bytes_kept = 64 * 1024;
-constexpr int rounds_max = 16; // reads before other links get their turn
 
 bool closed_by_peer(int error) { return error == ECONNRESET || error == EPIPE || error == ECONNABORTED; }
 
@@ -107,25 +104,21 @@ void Channel::pump() {
     // Taken away while it is used: a callback may run the loop (Runtime::flush), hence other channels.
     std::vector<char> buffer = std::move(shared_.scratch);
     buffer.resize(scratch_bytes);
-    for (int round = 0; !closed_; ++round) {
+    for (;;) {
         std::size_t size = 0;
         ERR_clear_error();
         const int result = SSL_read_ex(ssl_.get(), buffer.data(), buffer.size(), &size);
         if (result != 1) {
             if (SSL_get_error(ssl_.get(), result) == SSL_ERROR_WANT_READ)
-                wait_readable();
+                read_more();
             else
                 tls_failed(result);
             break;
         }
         if (!take({buffer.data(), size}))
             return; // the owner may be gone, and shared_ with it
-        if (SSL_has_pending(ssl_.get()) == 0) {
-            wait_readable();
-            break;
-        }
-        if (round >= rounds_max) {
-            boost::asio::post(shared_.io, [self = shared_from_this()] { self->pump(); });
+        if (tls_socket_.input.empty() && !tls_socket_.end && SSL_has_pending(ssl_.get()) == 0) {
+            read_more();
             break;
         }
     }
@@ -140,7 +133,7 @@ bool Channel::advance_handshake() {
     if (result != 1) {
         switch (SSL_get_error(ssl_.get(), result)) {
         case SSL_ERROR_WANT_READ:
-            wait_readable();
+            read_more();
             break;
         case SSL_ERROR_WANT_WRITE:
             wait_writable();
@@ -183,9 +176,18 @@ bool Channel::take(std::string_view plaintext) {
     return true;
 }
 
-void Channel::wait_readable() {
-    socket_.async_wait(boost::asio::ip::tcp::socket::wait_read,
-                       [self = shared_from_this()](const boost::system::error_code &) { self->pump(); });
+// Only when OpenSSL has read everything that was received.
+void Channel::read_more() {
+    socket_.async_read_some(
+        boost::asio::buffer(received_),
+        [self = shared_from_this()](const boost::system::error_code &error, std::size_t size) {
+            self->tls_socket_.input = {self->received_.data(), size};
+            if (error == boost::asio::error::eof)
+                self->tls_socket_.end = true;
+            else if (error)
+                self->tls_socket_.error = error.value();
+            self->pump();
+        });
 }
 
 void Channel::wait_writable() {

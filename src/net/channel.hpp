@@ -3,9 +3,10 @@
 // One TLS connection that carries frames, whoever dialled it.  Does the TLS handshake, queues and
 // coalesces what is to be sent, cuts what arrives into frames, and says once why it ended.
 //
-// Asio only tells when the socket is ready; OpenSSL reads and writes it directly.  That saves two
-// copies and several handlers per message.  Sending is deferred: queue() marks the channel as dirty,
-// and Network::flush_dirty() writes everything queued for it at once before the loop sleeps.
+// OpenSSL works on the bytes that Asio received and sends by itself: per message that is one recv
+// and one send, and no other system call (a wait for readiness would cost an epoll_ctl each time).
+// Sending is deferred: queue() marks the channel as dirty, and Network::flush_dirty() writes
+// everything queued for it at once before the loop sleeps.
 //
 // Every callback may close or destroy the channel's owner: nothing of this object is touched after
 // a callback unless `closed_` was looked at.
@@ -17,6 +18,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 
+#include <array>
 #include <chrono>
 #include <memory>
 #include <vector>
@@ -85,7 +87,7 @@ private:
     void pump();
     bool advance_handshake();
     bool take(std::string_view plaintext);
-    void wait_readable();
+    void read_more();
     void wait_writable();
     void account_sent();
     void tls_failed(int result);
@@ -95,6 +97,7 @@ private:
     ChannelUser *user_;
     boost::asio::ip::tcp::socket socket_;
     const Side side_;
+    std::array<char, 4096> received_; // ciphertext; one usual message, so that 64 idle links stay small
     TlsSocket tls_socket_;
     SslPtr ssl_;
     FrameReader reader_;

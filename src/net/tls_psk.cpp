@@ -25,14 +25,12 @@ std::string last_reason() {
     return reason != nullptr ? reason : "unknown error";
 }
 
-bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
-
 int bio_write(BIO *bio, const char *data, int size) {
     auto &socket = *static_cast<TlsSocket *>(BIO_get_data(bio));
     BIO_clear_retry_flags(bio);
     const ssize_t n = ::send(socket.fd, data, static_cast<std::size_t>(size), MSG_NOSIGNAL);
     if (n < 0) {
-        if (would_block(errno))
+        if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
             BIO_set_retry_write(bio);
         else
             socket.error = errno;
@@ -44,16 +42,16 @@ int bio_write(BIO *bio, const char *data, int size) {
 int bio_read(BIO *bio, char *data, int size) {
     auto &socket = *static_cast<TlsSocket *>(BIO_get_data(bio));
     BIO_clear_retry_flags(bio);
-    const ssize_t n = ::recv(socket.fd, data, static_cast<std::size_t>(size), 0);
-    if (n < 0) {
-        if (would_block(errno))
+    if (socket.input.empty()) {
+        if (socket.end)
+            return 0;
+        if (socket.error == 0)
             BIO_set_retry_read(bio);
-        else
-            socket.error = errno;
         return -1;
     }
-    socket.end = socket.end || n == 0;
-    return static_cast<int>(n);
+    const std::size_t taken = socket.input.copy(data, static_cast<std::size_t>(size));
+    socket.input.remove_prefix(taken);
+    return static_cast<int>(taken);
 }
 
 long bio_control(BIO *, int command, long, void *) { return command == BIO_CTRL_FLUSH ? 1 : 0; }
@@ -95,7 +93,7 @@ TlsPsk::ContextPtr TlsPsk::make_context() {
     SSL_CTX_clear_options(ctx, SSL_OP_ALLOW_NO_DHE_KEX);
     SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION);
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-    // Idle links keep no 16 KiB buffers; one recv takes header and body of a record together.
+    // Idle links keep no 16 KiB buffers; header and body of a record are taken over together.
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                               SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(ctx, 1);

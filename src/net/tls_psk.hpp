@@ -17,9 +17,11 @@
 
 namespace pg_ha {
 
-// The socket under one TLS connection, and what happened on it.  Outlives the SSL object.
+// The socket under one TLS connection, and what happened on it.  Outlives the SSL object.  OpenSSL
+// writes to the socket itself, but reads only what its owner has received.
 struct TlsSocket {
     int fd = -1;
+    std::string_view input;        // received, not yet read by OpenSSL
     int error = 0;                 // errno of the last failed send or recv, but for "would block"
     bool end = false;              // the peer closed its side
     bool unknown_identity = false; // server: the key offered belongs to another cluster

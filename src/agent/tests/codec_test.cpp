@@ -362,12 +362,36 @@ TEST_F(Bounds, EnumerationsAreChecked) {
     EXPECT_TRUE(accepted());
     message_.mutable_heartbeat()->mutable_self()->set_role(8);
     EXPECT_FALSE(accepted());
+    message_.clear_heartbeat();
     message_.mutable_vote_reply()->set_refusal(9);
     EXPECT_TRUE(accepted());
     message_.mutable_vote_reply()->set_refusal(10);
     EXPECT_FALSE(accepted());
+    message_.clear_vote_reply();
+    message_.mutable_rejected()->set_why(4);
+    EXPECT_TRUE(accepted());
     message_.mutable_rejected()->set_why(5);
     EXPECT_FALSE(accepted());
+}
+
+TEST_F(Bounds, OneBodyPerMessage) {
+    EXPECT_FALSE(accepted());
+    message_.mutable_stand_now();
+    EXPECT_TRUE(accepted());
+    message_.mutable_resign();
+    EXPECT_FALSE(accepted());
+}
+
+TEST(Codec, NothingOfAnEarlierMessageRemains) {
+    Random random(test_seed() + 5);
+    Message message = random.message();
+    for (int i = 0; i < 20; ++i)
+        decode_message(encode(random.message()));
+    message.body = Heartbeat{};
+    const std::optional<Message> back = decode_message(encode(message));
+    ASSERT_TRUE(back.has_value());
+    expect_same(message, *back);
+    EXPECT_LT(encode(message).size(), 100U);
 }
 
 TEST_F(Bounds, CountsAreLimited) {

@@ -216,7 +216,22 @@ void RawPeer::hang_up() {
         ::close(std::exchange(socket_.fd, -1));
 }
 
-bool RawPeer::handshake() { return SSL_do_handshake(ssl_.get()) == 1; }
+void RawPeer::collect() {
+    if (!socket_.input.empty() || socket_.end)
+        return;
+    const ssize_t n = ::recv(socket_.fd, received_.data(), received_.size(), 0);
+    if (n > 0)
+        socket_.input = {received_.data(), static_cast<std::size_t>(n)};
+    else if (n == 0)
+        socket_.end = true;
+    else if (errno != EAGAIN)
+        socket_.error = errno;
+}
+
+bool RawPeer::handshake() {
+    collect();
+    return SSL_do_handshake(ssl_.get()) == 1;
+}
 
 bool RawPeer::send(const std::string &plaintext) {
     std::size_t written = 0;
@@ -233,6 +248,7 @@ bool RawPeer::receive() {
     char bytes[16384];
     for (;;) {
         std::size_t size = 0;
+        collect();
         const int result = SSL_read_ex(ssl_.get(), bytes, sizeof(bytes), &size);
         if (result != 1)
             return SSL_get_error(ssl_.get(), result) == SSL_ERROR_WANT_READ;

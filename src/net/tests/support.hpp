@@ -13,6 +13,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -91,7 +92,10 @@ public:
     int fd() const { return socket_.fd; }
 
 private:
+    void collect();
+
     TlsPsk tls_;
+    std::array<char, 16384> received_;
     TlsSocket socket_;
     SslPtr ssl_;
     FrameReader reader_;
