@@ -48,7 +48,11 @@ std::optional<MembershipStep> sync_step(const Configuration &current, const Memb
     }
     const auto staying = static_cast<std::size_t>(
         std::count_if(now.set.begin(), now.set.end(), [&](NodeId id) { return contains(wanted, id); }));
-    if (now.quorum < majority(staying)) {
+    // Only as far as there are members to meet it: one that is gone would stop all writes, and gaining another
+    // is the way on.
+    const auto present = static_cast<std::size_t>(
+        std::count_if(now.set.begin(), now.set.end(), [&](NodeId id) { return facts.caught_up.contains(id); }));
+    if (now.quorum < majority(staying) && now.quorum < present) {
         ++next.quorum;
         step.postgres_first = true;
         step.reason = "write quorum raised to " + std::to_string(next.quorum);
@@ -146,6 +150,9 @@ std::optional<MembershipStep> next_step(const Configuration &current, const Memb
         step.next.synchronous = facts.synchronous;
         return step;
     }
+    if (current.voter_count() % 2 == 0) // two voters can lose none: not a moment longer than needed
+        if (auto step = voter_step(current, facts))
+            return step;
     if (auto step = sync_step(current, facts))
         return step;
     if (auto step = removal_step(current, facts))

@@ -181,7 +181,7 @@ Instant Node::Impl::next_deadline() const {
 
 CoreView Node::Impl::view() const {
     return {durable, role,          leader,
-            lease_until, record_in_force, gate_open,
+            lease_until, term_in_force,   gate_open,
             gate_open ? durable.term : Term::none, sync_in_effect, sync_known};
 }
 
@@ -239,7 +239,7 @@ void Node::Impl::bootstrap(const Bootstrap &event) {
         c.sync = SyncRule{{durable.self}, 1};
     persist();
     leader = durable.self;
-    record_in_force = true; // a majority of one has stored it
+    record_in_force = term_in_force = true; // a majority of one has stored it
     stored_versions[durable.self] = c.version;
     become(Role::primary, "bootstrapped");
     apply_sync();
@@ -254,7 +254,7 @@ void Node::Impl::sampled(const LocalState &state, const Lineage &history) {
     if (local.streaming)
         stream_ended = false; // it goes on, on the next timeline; the end seen before was that of the last one
     // Commits of the old rule end here at the latest: looked at after the new one came into effect.
-    if (postgres_first && !catch_up_to && sync_known && sync_in_effect == postgres_first->next.sync)
+    if (postgres_first && !catch_up_to && sync_known && !sync_pending && sync_in_effect == postgres_first->next.sync)
         catch_up_to = local.position.lsn;
     if (role == Role::standby) {
         check_writable();
@@ -305,6 +305,7 @@ void Node::Impl::persist_failed(const std::optional<DurableState> &stored) {
     // Outputs after the failed one were dropped: ask again for what they should have done.
     shut_gate();
     sync_asked.reset();
+    leader_lineage.clear(); // perhaps of a primary that could not be followed: the next heartbeat brings it again
     if (!acts())
         apply_sync();
     schedule_election();

@@ -194,12 +194,8 @@ void Node::Impl::decide_vote() {
 // ---- counting ------------------------------------------------------------------------------------------
 
 void Node::Impl::on_vote_reply(const Message &message, const VoteReply &reply) {
-    if (reply.configuration && reply.configuration->version > configuration().version && !acts() &&
-        reply.configuration->version.term <= std::max(durable.term, message.term) && role != Role::joining) {
-        if (reply.configuration->version.term > durable.term)
-            adopt_term(reply.configuration->version.term);
-        adopt_configuration(*reply.configuration, true); // I8: the newest record shown is the one to go on with
-    }
+    if (reply.configuration)
+        consider_configuration(*reply.configuration, message.term);
     if (!ballot || ballot->pre != reply.pre || ballot->term != reply.term) {
         if (message.term > durable.term && !acts() && role == Role::standby)
             adopt_term(message.term);
@@ -249,7 +245,7 @@ void Node::Impl::win() {
     clean_stop_until = never;
     leader = durable.self;
     ballots_lost = 0;
-    record_in_force = false;
+    record_in_force = term_in_force = false;
     leases.clear();
     lease_until = long_ago;
     fenced_noted = false;

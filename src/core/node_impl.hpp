@@ -81,10 +81,12 @@ struct Node::Impl {
     Instant round_sent = long_ago;
     Instant lease_until = long_ago;   // as told to the server
     bool fenced_noted = false;
-    bool record_in_force = false;     // a record of the own term was stored by a majority
+    bool record_in_force = false;     // the newest record was stored by a majority
+    bool term_in_force = false;       // a record of the own term was: commits may be acknowledged
     SyncRule sync_in_effect;
     bool sync_known = false;
     std::optional<SyncRule> sync_asked;
+    bool sync_pending = false;        // the answer for sync_asked is still to come
     std::optional<MembershipStep> postgres_first; // waiting for PostgreSQL, then for members to catch up
     std::optional<Lsn> catch_up_to;
     std::map<NodeId, Member> applicants;
@@ -120,6 +122,7 @@ struct Node::Impl {
     void on_heartbeat(const Message &message, const Heartbeat &heartbeat);
     void follow(const Message &message, const Heartbeat &heartbeat);
     void adopt_term(Term term);
+    void consider_configuration(const Configuration &shown, Term shown_in);
     void adopt_configuration(const Configuration &configuration, bool store);
     void shut_gate();
     void consider_gate();
@@ -165,6 +168,7 @@ struct Node::Impl {
     void advance_configuration();
     void first_record();
     void record(Configuration next, const std::string &why);
+    void finish_postgres_first();
     void apply_sync();
     bool caught_up_to(Lsn lsn, const SyncRule &rule) const;
     MembershipFacts membership_facts() const;

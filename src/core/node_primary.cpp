@@ -39,7 +39,7 @@ Heartbeat Node::Impl::make_heartbeat(NodeId to) {
     heartbeat.leader = acts() ? durable.self : leader;
     heartbeat.config_version = configuration().version;
     auto known = stored_versions.find(to);
-    if (acts() && (known == stored_versions.end() || known->second < configuration().version))
+    if ((acts() || role == Role::standby) && (known == stored_versions.end() || known->second < configuration().version))
         heartbeat.configuration = configuration();
     if (role == Role::primary) {
         heartbeat.lineage = lineage;
@@ -102,7 +102,7 @@ void Node::Impl::on_heartbeat_reply(const Message &message, const HeartbeatReply
 
 void Node::Impl::update_lease() {
     Instant until = long_ago;
-    const bool may_acknowledge = record_in_force && sync_known && rules_meet(sync_in_effect, configuration().sync);
+    const bool may_acknowledge = term_in_force && sync_known && rules_meet(sync_in_effect, configuration().sync);
     if (may_acknowledge)
         until = leases.until(configuration(), durable.self, round_sent, settings.lease_duration);
     if (until <= now)
@@ -138,7 +138,7 @@ void Node::Impl::update_record() {
             stored.insert(id);
     if (!has_majority(configuration(), stored))
         return;
-    record_in_force = true;
+    record_in_force = term_in_force = true;
     trace("configuration " + std::to_string(raw(configuration().version.term)) + "." +
           std::to_string(configuration().version.index) + " is in force");
     apply_sync();
@@ -202,17 +202,11 @@ void Node::Impl::advance_configuration() {
     }
     std::erase_if(replaced, [&](NodeId id) { return !configuration().find(id); });
 
-    if (postgres_first) { // PostgreSQL already waits for the new rule; do w members have all that came before?
-        const bool effective = sync_known && sync_in_effect == postgres_first->next.sync;
-        if (effective && catch_up_to && caught_up_to(*catch_up_to, postgres_first->next.sync)) {
-            const MembershipStep step = *postgres_first;
-            postgres_first.reset();
-            catch_up_to.reset();
-            record(step.next, step.reason);
-        }
+    if (postgres_first) {
+        finish_postgres_first();
         return;
     }
-    if (!sync_known || !(sync_in_effect == configuration().sync))
+    if (!sync_known || sync_pending || !(sync_in_effect == configuration().sync))
         return; // the last step is not complete yet
     std::optional<MembershipStep> step = next_step(configuration(), membership_facts());
     if (!step)
@@ -224,6 +218,25 @@ void Node::Impl::advance_configuration() {
     } else {
         record(step->next, step->reason);
     }
+}
+
+// PostgreSQL waits for the new rule, or soon will.  Once w members have all that came before, it is
+// recorded.  If it isn't wanted any more, because a member that it needs died, PostgreSQL goes back to the record.
+void Node::Impl::finish_postgres_first() {
+    if (catch_up_to && caught_up_to(*catch_up_to, postgres_first->next.sync)) {
+        const MembershipStep step = *postgres_first;
+        postgres_first.reset();
+        catch_up_to.reset();
+        record(step.next, step.reason);
+        return;
+    }
+    const std::optional<MembershipStep> wanted = next_step(configuration(), membership_facts());
+    if (wanted && wanted->postgres_first && wanted->next.sync == postgres_first->next.sync)
+        return;
+    out.push_back(Note{role, role, durable.term, local.position, "given up: " + postgres_first->reason});
+    postgres_first.reset();
+    catch_up_to.reset();
+    apply_sync();
 }
 
 bool Node::Impl::caught_up_to(Lsn lsn, const SyncRule &rule) const {
@@ -248,6 +261,7 @@ void Node::Impl::apply_sync() {
     if (sync_asked == rule)
         return;
     sync_asked = rule;
+    sync_pending = true;
     ApplySync apply{rule, {}};
     for (NodeId id : rule.set)
         apply.names.push_back(name_of(id));
@@ -257,6 +271,7 @@ void Node::Impl::apply_sync() {
 void Node::Impl::sync_in_effect_now(const SyncRule &rule) {
     sync_in_effect = rule;
     sync_known = true;
+    sync_pending = sync_pending && !(sync_asked == rule);
     if (acts()) {
         catch_up_to.reset();
         advance_configuration();
@@ -292,7 +307,7 @@ void Node::Impl::promotion_failed(const std::string &why) {
 void Node::Impl::drop_primary_state() {
     out.push_back(SetLease{long_ago});
     lease_until = long_ago;
-    record_in_force = false;
+    record_in_force = term_in_force = false;
     postgres_first.reset();
     catch_up_to.reset();
     leases.clear();

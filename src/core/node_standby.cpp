@@ -22,7 +22,8 @@ constexpr Duration clean_stop_wait = seconds(2);
 void Node::Impl::on_heartbeat(const Message &message, const Heartbeat &heartbeat) {
     const bool from_primary = heartbeat.leader == message.from;
     const bool known = configuration().find(message.from) != nullptr;
-    const bool admits_us = heartbeat.configuration && heartbeat.configuration->find(durable.self);
+    const bool admits_us = heartbeat.configuration && heartbeat.configuration->find(durable.self) &&
+                           heartbeat.configuration->version > configuration().version;
     if (role == Role::joining && !admits_us)
         return;
     if (!known && !admits_us) {
@@ -36,6 +37,9 @@ void Node::Impl::on_heartbeat(const Message &message, const Heartbeat &heartbeat
             table.learn(report, now);
     stored_versions[message.from] = heartbeat.config_version;
 
+    // A voter that missed the newest record knows perhaps neither the candidates nor who else votes.
+    if (!from_primary && admits_us)
+        consider_configuration(*heartbeat.configuration, message.term);
     if (from_primary && message.term >= durable.term && Resignation{message.term, message.incarnation} > resigned)
         follow(message, heartbeat);
     else if (acts() && message.term > durable.term)
@@ -96,6 +100,16 @@ void Node::Impl::adopt_term(Term term) {
     if (role == Role::candidate)
         become(Role::standby, "term " + std::to_string(raw(term)) + " has begun");
     persist();
+}
+
+// I8: the newest record that any member shows is the one to go on with.  Admission is the primary's business.
+void Node::Impl::consider_configuration(const Configuration &shown, Term shown_in) {
+    if (acts() || role == Role::joining || role == Role::passive || shown.version <= configuration().version ||
+        shown.version.term > std::max(durable.term, shown_in))
+        return;
+    if (shown.version.term > durable.term)
+        adopt_term(shown.version.term);
+    adopt_configuration(shown, true);
 }
 
 void Node::Impl::adopt_configuration(const Configuration &next, bool store) {
@@ -248,21 +262,24 @@ void Node::Impl::on_join(const Message &message, const JoinRequest &request) {
             send(leader, request); // passed on: the applicant may not know the primary's address
         return;
     }
-    const NodeId back = message.from;
+    const auto reject = [&](Rejection why) {
+        if (message.from == applicant.id) // who merely passed it on is not meant
+            send(applicant.id, Rejected{why, message.incarnation});
+    };
     if (applicant.kind == MemberKind::data && request.system_identifier != configuration().system_identifier) {
-        send(back, Rejected{Rejection::wrong_system, message.incarnation});
+        reject(Rejection::wrong_system);
         return;
     }
     const Member *namesake = configuration().find(applicant.name);
     if (namesake && namesake->id != applicant.id) {
         if (namesake->id == durable.self || table.liveness(namesake->id, settings, now) == Liveness::alive) {
-            send(back, Rejected{Rejection::name_in_use, message.incarnation});
+            reject(Rejection::name_in_use);
             return;
         }
         replaced.insert(namesake->id);
     }
     if (!configuration().find(applicant.id) && configuration().members.size() >= 32) {
-        send(back, Rejected{Rejection::cluster_full, message.incarnation});
+        reject(Rejection::cluster_full);
         return;
     }
     applicants[applicant.id] = applicant;

@@ -282,3 +282,77 @@ TEST_F(Schedule, ARejectedMemberKeepsItsVote) {
     EXPECT_EQ(node->durable().voted_for, id(1));
     EXPECT_EQ(node->durable().configuration, Configuration{});
 }
+
+// The primary and one more have died; what is left knows each other only by a record that this voter missed.
+TEST_F(Schedule, AVoterLearnsOfAMissedRecordFromItsPeers) {
+    start(3);
+    Configuration five = disk.configuration;
+    five.version.index = 7;
+    for (unsigned n : {4u, 5u})
+        five.members.push_back({id(n), "n" + std::to_string(n), MemberKind::data, true, {"h", 1}, {"h", 2}, 100});
+    Heartbeat h;
+    h.config_version = five.version;
+    h.configuration = five;
+    h.self = report(4, 1);
+    hear(4, 1, h);
+    EXPECT_EQ(node->durable().configuration, five);
+    pass(settings.lease_duration * 2);
+    out.clear();
+    hear(4, 5, request(true, 5, position(1, 5000)));
+    ASSERT_EQ(sent<VoteReply>().size(), 1u);
+    EXPECT_TRUE(sent<VoteReply>()[0].granted);
+}
+
+// The way back: a removed node's own old record does not make it a member again.
+TEST_F(Schedule, ARemovedNodeIsToldSoWhateverRecordItShows) {
+    start_as_primary();
+    out.clear();
+    Heartbeat h;
+    h.configuration = disk.configuration;
+    h.configuration->members.push_back({id(9), "n9", MemberKind::data, true, {"h", 1}, {"h", 2}, 100});
+    h.self = report(9, 1);
+    hear(9, 1, h);
+    ASSERT_EQ(sent<Rejected>().size(), 1u);
+    EXPECT_EQ(sent<Rejected>()[0].why, Rejection::not_member);
+}
+
+TEST_F(Schedule, ALeaseGoesOnWhileALaterRecordIsOnItsWay) {
+    start_as_primary();
+    answer(2, 1);
+    ASSERT_TRUE(has_lease());
+    out.clear();
+    hear(9, 1, JoinRequest{{id(9), "n9", MemberKind::data, false, {"h", 1}, {"h", 2}, 100}, 0});
+    ASSERT_NE(node->durable().configuration.find(id(9)), nullptr);
+    EXPECT_TRUE(has_lease());
+    EXPECT_TRUE(all<SetLease>().empty());
+}
+
+// The member that the higher quorum needs dies before it is recorded: PostgreSQL must not wait for it for ever.
+TEST_F(Schedule, ARaisedQuorumIsGivenUpWhenItsMemberDies) {
+    disk.configuration.sync = {{id(1), id(2)}, 1};
+    start_as_primary();
+    answer(2, 1);
+    answer(2, 1);
+    const SyncRule raised{{id(1), id(2)}, 2};
+    ASSERT_FALSE(all<ApplySync>().empty());
+    ASSERT_EQ(all<ApplySync>().back().rule, raised);
+    out.clear();
+    for (int i = 0; i < 20; ++i) { // only node 3 is left
+        pass(milliseconds(200));
+        answer(3, 1);
+    }
+    ASSERT_FALSE(all<ApplySync>().empty());
+    EXPECT_EQ(all<ApplySync>().front().rule, (SyncRule{{id(1), id(2)}, 1}));
+    step(SyncInEffect{raised}); // late: the step that was given up is not taken up again by it
+    EXPECT_EQ(node->durable().configuration.sync, (SyncRule{{id(1), id(2)}, 1}));
+    step(SyncInEffect{{{id(1), id(2)}, 1}});
+    answer(3, 1);
+    EXPECT_EQ(node->durable().configuration.sync, (SyncRule{{id(1), id(2), id(3)}, 1})) << "and node 3 takes its place";
+}
+
+TEST_F(Schedule, WhoPassesARequestOnIsNotTheOneRejected) {
+    start_as_primary();
+    out.clear();
+    hear(2, 1, JoinRequest{{id(9), "n1", MemberKind::data, false, {"h", 1}, {"h", 2}, 100}, 0});
+    EXPECT_TRUE(sent<Rejected>().empty());
+}
