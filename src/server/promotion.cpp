@@ -6,7 +6,7 @@
 // The new timeline must get the number of the term, so that two winners that never met cannot use
 // the same one.  PostgreSQL takes the first number without a history file; empty files for the
 // numbers in between, which were terms without a primary that this node followed, fill the gap.
-// They are never removed: later joiners count through them too.
+// They stay, since later joiners count through them too, unless the promotion never finished.
 #include "promotion.hpp"
 
 extern "C" {
@@ -18,9 +18,12 @@ extern "C" {
 }
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace pg_ha {
@@ -73,6 +76,32 @@ std::string write_placeholders(Term term, Timeline replayed) {
 }
 
 } // namespace
+
+const char *remove_stale_placeholders() {
+    DIR *directory = opendir(XLOGDIR);
+    if (directory == nullptr)
+        return "could not open pg_wal";
+    TimeLineID newest_real = 0, newest = 0;
+    while (const dirent *entry = readdir(directory)) {
+        if (!IsTLHistoryFileName(entry->d_name))
+            continue;
+        const auto timeline = static_cast<TimeLineID>(strtoul(entry->d_name, nullptr, 16));
+        char path[MAXPGPATH];
+        TLHistoryFilePath(path, timeline);
+        struct stat file;
+        if (stat(path, &file) == 0 && file.st_size > 0 && timeline > newest_real)
+            newest_real = timeline;
+        newest = timeline > newest ? timeline : newest;
+    }
+    closedir(directory);
+    for (TimeLineID timeline = newest_real + 1; timeline <= newest; timeline++) {
+        char path[MAXPGPATH];
+        TLHistoryFilePath(path, timeline);
+        if (unlink(path) != 0 && errno != ENOENT)
+            return "could not remove an empty timeline history file";
+    }
+    return nullptr;
+}
 
 std::string Promotion::start(Term term, Timeline replayed, Instant now) {
     if (raw(term) <= raw(replayed))

@@ -9,6 +9,11 @@
 
 namespace pg_ha {
 
+// Before recovery starts: drops the placeholders behind the newest real history file.  They are left
+// by a promotion that never finished; recovery would take the last one for the newest timeline and
+// refuse to start.  Null, or what failed (errno is set).  Raises nothing, uses no C++ object.
+const char *remove_stale_placeholders();
+
 class Promotion {
 public:
     // Failure text, or empty when PostgreSQL was asked to leave recovery.

@@ -12,6 +12,7 @@
 
 #include "entry.hpp"
 #include "guc.hpp"
+#include "promotion.hpp"
 #include "start_gate.hpp"
 
 extern "C" {
@@ -103,6 +104,8 @@ void start_gate() {
         return;
     require_readable_state_directory();
     start_gate_pin_conninfo();
+    if (const char *error = remove_stale_placeholders())
+        ereport(FATAL, (errcode_for_file_access(), errmsg("%s: %m", error)));
 
     const char *reason = nullptr;
     const Failure failure = run_cpp([&reason] { reason = why_standby(); });
