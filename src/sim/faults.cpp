@@ -77,7 +77,10 @@ void Faults::strike_process(Fault fault, Host &host) {
     case Fault::clean_stop: host.stop(true); break;
     case Fault::immediate_stop: host.stop(false); break;
     case Fault::crash_restart: return host.crash_restart(world_.random.chance(0.7), false);
-    case Fault::freeze: return host.freeze(duration());
+    case Fault::freeze:
+        if (host.postgres.writable() && world_.random.chance(0.5))
+            return host.postgres.freeze_in_commit(static_cast<int>(world_.random.below(4)), duration());
+        return host.freeze(duration());
     case Fault::worker_pause: return host.pause_worker(duration());
     default: return;
     }

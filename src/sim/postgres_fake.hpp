@@ -62,6 +62,7 @@ public:
     Time last_acknowledged = 0; // virtual time of the newest commit a client got success for here
 
     void begin_sessions();
+    void freeze_in_commit(int step, Time duration); // the machine, as soon as a session has taken that step
     const SyncRule &wanted_rule() const { return wanted_.rule; }
     void upstream_closed(int up, std::uint32_t connection);
 
@@ -128,6 +129,7 @@ private:
     void last_check(int session, std::uint64_t lsn);
     void answer(int session, WalPoint commit);
     void next_write(int session, Time delay);
+    void took_step(int step);
     bool released(std::uint64_t lsn) const;
     void release_waiters();
 
@@ -144,6 +146,8 @@ private:
     Receiver receiver_;
     std::array<Sender, hosts_max> senders_;
     std::vector<Waiter> waiters_;
+    int freeze_step_ = -1;
+    Time freeze_for_ = 0;
 };
 
 } // namespace pg_ha::sim

@@ -18,6 +18,19 @@ void Postgres::next_write(int session, Time delay) {
     world().on(host_, Lane::backend, delay + think, [this, session] { write(session); });
 }
 
+void Postgres::freeze_in_commit(int step, Time duration) {
+    freeze_step_ = step;
+    freeze_for_ = duration;
+}
+
+void Postgres::took_step(int step) {
+    if (step != freeze_step_)
+        return;
+    freeze_step_ = -1;
+    if (world().faults_on)
+        host_.freeze(freeze_for_);
+}
+
 void Postgres::write(int session) {
     if (!writable())
         return;
@@ -25,12 +38,14 @@ void Postgres::write(int session) {
         return next_write(session, world().options.lease / 20);
     world().on(host_, Lane::backend, world().random.between(20 * microsecond, 200 * microsecond),
                [this, session] { insert(session); });
+    took_step(0);
 }
 
 void Postgres::insert(int session) {
     inserted_ += 64 + static_cast<std::uint64_t>(world().random.below(static_cast<std::int64_t>(world().options.record_bytes)));
     const std::uint64_t lsn = inserted_;
     world().on(host_, Lane::backend, world().flush_time(), [this, session, lsn] { flush_commit(session, lsn); });
+    took_step(1);
 }
 
 void Postgres::flush_commit(int session, std::uint64_t lsn) {
@@ -44,6 +59,7 @@ void Postgres::flush_commit(int session, std::uint64_t lsn) {
                    [this, session, lsn] { last_check(session, lsn); });
     else
         waiters_.push_back({session, lsn});
+    took_step(2);
 }
 
 // SyncRepWaitForLSN: nothing to wait for, or walsenders have released this position.
@@ -89,6 +105,7 @@ void Postgres::last_check(int session, std::uint64_t lsn) {
     world().checkers.lease_checked(host_);
     world().on(host_, Lane::backend, world().random.between(5 * microsecond, 100 * microsecond),
                [this, session, commit] { answer(session, commit); });
+    took_step(3);
 }
 
 void Postgres::answer(int session, WalPoint commit) {

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// The simulator under test: some hundred seeds hold every promise, the same seed always goes the same
+// way, and each planted defect is noticed.  The last part keeps the rest honest: checkers that cannot
+// see a broken fake would not see a broken core.
+#include "sim/runner.hpp"
+
+#include <algorithm>
+#include <gtest/gtest.h>
+
+namespace {
+
+using namespace pg_ha::sim;
+
+class Simulation : public testing::Test {
+protected:
+    static void SetUpTestSuite() { catch_broken_invariants(); }
+};
+
+struct Counter : TraceSink {
+    std::size_t lines = 0;
+    void line(const std::string &) override { lines++; }
+};
+
+std::string story(const ManyVerdicts &result) {
+    std::string text;
+    for (const auto &[options, verdict] : result.violations)
+        text += "sim --seed " + std::to_string(options.seed) + " --verbose: " + verdict.violation + "\n" + describe(options);
+    return text;
+}
+
+TEST_F(Simulation, HoldsItsPromisesInManySeeds) {
+    ManySeeds plan;
+    plan.count = 500;
+    const ManyVerdicts result = run_many(plan);
+    EXPECT_EQ(result.seeds, plan.count);
+    EXPECT_TRUE(result.violations.empty()) << story(result);
+    EXPECT_GT(result.total.failovers, plan.count) << "so calm a run proves nothing";
+    EXPECT_GT(result.total.acknowledged, 100 * plan.count);
+    EXPECT_LT(result.total.liveness_skipped, plan.count / 20) << "too many clusters beyond help";
+}
+
+// Seeds that broke a promise once, each by a defect of its own.
+TEST_F(Simulation, HoldsItsPromisesWhereItOnceBrokeThem) {
+    for (const std::uint64_t seed : {1, 84, 336, 582, 1085, 1479, 1561, 3912, 114123}) {
+        const Verdict verdict = run_seed(draw_options(seed));
+        EXPECT_EQ(verdict.outcome, Outcome::good) << "seed " << seed << ": " << verdict.violation;
+    }
+}
+
+TEST_F(Simulation, RepeatsASeedBitForBit) {
+    for (std::uint64_t seed = 1; seed <= 20; seed++) {
+        const Verdict once = run_seed(draw_options(seed)), again = run_seed(draw_options(seed));
+        EXPECT_EQ(once.trace_hash, again.trace_hash) << "seed " << seed;
+        EXPECT_EQ(once.statistics.acknowledged, again.statistics.acknowledged) << "seed " << seed;
+    }
+}
+
+TEST_F(Simulation, GoesTheSameWayWhenItIsTraced) {
+    for (std::uint64_t seed = 1; seed <= 5; seed++) {
+        Counter counter;
+        counter.everything = true;
+        EXPECT_EQ(run_seed(draw_options(seed)).trace_hash, run_seed(draw_options(seed), &counter).trace_hash);
+        EXPECT_GT(counter.lines, 100u);
+    }
+}
+
+TEST_F(Simulation, DrawsOnlySettingsThatAServerWouldAccept) {
+    for (std::uint64_t seed = 1; seed <= 2000; seed++) {
+        const Options options = draw_options(seed);
+        pg_ha::Settings settings;
+        settings.node_name = "n1";
+        settings.heartbeat_interval = pg_ha::Duration{options.heartbeat};
+        settings.lease_duration = pg_ha::Duration{options.lease};
+        const auto errors = pg_ha::validate(settings);
+        EXPECT_TRUE(errors.empty()) << "seed " << seed << ": " << errors.front().message;
+    }
+}
+
+class PlantedDefect : public testing::TestWithParam<Sabotage> {};
+
+TEST_P(PlantedDefect, IsNoticed) {
+    catch_broken_invariants();
+    ManySeeds plan;
+    plan.count = 150;
+    plan.sabotage = GetParam();
+    plan.keep_going = true;
+    const ManyVerdicts result = run_many(plan);
+    const Outcome expected = GetParam() == Sabotage::never_heals ? Outcome::stuck : Outcome::unsafe;
+    const bool noticed = std::any_of(result.violations.begin(), result.violations.end(),
+                                     [&](const auto &found) { return found.second.outcome == expected; });
+    EXPECT_TRUE(noticed) << to_string(GetParam()) << " went unnoticed in " << plan.count << " seeds";
+}
+
+INSTANTIATE_TEST_SUITE_P(Fakes, PlantedDefect,
+                         testing::Values(Sabotage::gate_stays_open, Sabotage::votes_forgotten, Sabotage::lease_ignored,
+                                         Sabotage::stale_position, Sabotage::waiters_released, Sabotage::never_heals),
+                         [](const auto &info) { return std::string(to_string(info.param)); });
+
+// ---- the WAL tree ------------------------------------------------------------------------------------
+
+using pg_ha::Timeline;
+
+TEST(WalTree, KnowsWhatAHistoryContains) {
+    WalTree wal;
+    const BranchId root = wal.create(Timeline{1}, {}, 0, 0);
+    const BranchId left = wal.create(Timeline{2}, {root, 1000}, 1, 0);
+    const BranchId right = wal.create(Timeline{3}, {root, 800}, 2, 0);
+    EXPECT_TRUE(wal.contains({left, 1200}, {root, 1000}));
+    EXPECT_FALSE(wal.contains({left, 1200}, {root, 1001}));
+    EXPECT_FALSE(wal.contains({right, 1200}, {root, 900}));
+    EXPECT_FALSE(wal.contains({right, 1200}, {left, 1100}));
+    EXPECT_TRUE(wal.contains({left, 1200}, {left, 1200}));
+    EXPECT_EQ(wal.at({left, 1200}, 1000), (WalPoint{root, 1000})) << "the fork's byte belongs to the parent";
+    EXPECT_EQ(wal.at({left, 1200}, 1001), (WalPoint{left, 1001}));
+    const pg_ha::Lineage lineage = wal.lineage({left, 1200});
+    ASSERT_EQ(lineage.size(), 2u);
+    EXPECT_EQ(raw(lineage[0].end), 1000u);
+    EXPECT_EQ(raw(lineage[1].timeline), 2u);
+}
+
+} // namespace
