@@ -119,7 +119,7 @@ int NodeWorker::run() {
 void NodeWorker::wait_once() {
     Instant next = retry_due_;
     if (agent()) {
-        next = std::min({agent()->next_deadline(), sample_due_, status_due_, membership_->control.next_poll()});
+        next = std::min({agent()->next_deadline(), status_due_, membership_->control.next_poll()});
         if (!membership_->control.demotion().empty())
             next = std::min(next, retry_due_);
     }
@@ -148,16 +148,17 @@ void NodeWorker::work() {
     const Instant now = runtime_.now();
     for (const Event &event : membership_->control.poll(now))
         node.handle(event);
-    if (woken_ || now >= sample_due_) {
+    if (woken_) {
         woken_ = false;
         node.handle(membership_->control.sample());
-        sample_due_ = now + membership_->settings.heartbeat_interval / 2;
     }
-    if (node.next_deadline() <= runtime_.now())
-        node.tick();
+    const bool ticks = node.next_deadline() <= runtime_.now();
+    if (ticks)
+        node.tick(); // samples as well
     if (bootstrap_)
         finish_bootstrap();
-    if (membership_ && (membership_->control.take_changed() || now >= status_due_))
+    // A status goes with the heartbeat; it has a time of its own only where nothing ticks.
+    if (membership_ && (membership_->control.take_changed() || ticks || now >= status_due_))
         write_status();
     demote_if_asked();
 }
@@ -168,7 +169,7 @@ void NodeWorker::write_status() {
         fill_snapshot(agent()->status(), now, snapshot_.get());
         if (snapshot_->node_name[0] == '\0') // not admitted yet
             strlcpy(snapshot_->node_name, guc_node_name, sizeof(snapshot_->node_name));
-        status_due_ = now + membership_->settings.heartbeat_interval;
+        status_due_ = now + 2 * membership_->settings.heartbeat_interval;
     } else {
         fill_passive_snapshot(guc_node_name, GetSystemIdentifier(), passive_reason_, snapshot_.get());
     }

@@ -56,7 +56,6 @@ private:
     std::unique_ptr<Membership> membership_;
     std::unique_ptr<Snapshot> snapshot_;
     std::string passive_reason_;
-    Instant sample_due_{};
     Instant status_due_{};
     Instant retry_due_{};
     Instant armed_for_ = never;
