@@ -157,7 +157,9 @@ void Node::Impl::gate_closed(const LocalState &state) {
     leader = NodeId::none;
     leader_lineage.clear();
     persist();
-    ballot = Ballot{false, durable.term, {durable.self}, now + vote_wait + jitter(vote_wait / 2)};
+    // Ever longer for voters whose disks are slow: that they are there, the pre-votes have just shown.
+    const Duration patience = vote_wait * (1 << std::min(ballots_lost / 2, 3u));
+    ballot = Ballot{false, durable.term, {durable.self}, now + patience + jitter(vote_wait / 2)};
     trace("stands for term " + std::to_string(raw(durable.term)) + " at " + to_string(local.position));
     VoteRequest request{false, durable.term, local.position, resigned, configuration().version};
     for (const Member &member : configuration().members)

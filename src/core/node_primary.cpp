@@ -90,7 +90,7 @@ void Node::Impl::on_heartbeat_reply(const Message &message, const HeartbeatReply
     }
     if (!acts() || message.term != durable.term || !reply.follows)
         return;
-    if (reply.sent < started)
+    if (reply.sent < started || reply.sent > now)
         return; // it answers the process before this one, which has lost its lease
     leases.answered(message.from, reply.sent);
     update_record();
@@ -200,7 +200,9 @@ void Node::Impl::advance_configuration() {
                              member->priority == it->second.priority;
         it = settled ? applicants.erase(it) : std::next(it);
     }
-    std::erase_if(replaced, [&](NodeId id) { return !configuration().find(id); });
+    std::erase_if(replaced, [&](NodeId id) { // gone at last, or back before it was removed
+        return !configuration().find(id) || table.liveness(id, settings, now) == Liveness::alive;
+    });
 
     if (postgres_first) {
         finish_postgres_first();

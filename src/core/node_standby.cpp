@@ -272,7 +272,7 @@ void Node::Impl::on_join(const Message &message, const JoinRequest &request) {
     }
     const Member *namesake = configuration().find(applicant.name);
     if (namesake && namesake->id != applicant.id) {
-        if (namesake->id == durable.self || table.liveness(namesake->id, settings, now) == Liveness::alive) {
+        if (namesake->id == durable.self || table.liveness(namesake->id, settings, now) != Liveness::unreachable) {
             reject(Rejection::name_in_use);
             return;
         }

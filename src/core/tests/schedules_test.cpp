@@ -356,3 +356,51 @@ TEST_F(Schedule, WhoPassesARequestOnIsNotTheOneRejected) {
     hear(2, 1, JoinRequest{{id(9), "n1", MemberKind::data, false, {"h", 1}, {"h", 2}, 100}, 0});
     EXPECT_TRUE(sent<Rejected>().empty());
 }
+
+// A silence of a second is no death: who asks under a member's name meanwhile does not take its place.
+TEST_F(Schedule, ASilentMemberIsNotReplacedBeforeItIsUnreachable) {
+    start_as_primary();
+    answer(2, 1);
+    answer(3, 1);
+    now += milliseconds(1200);
+    answer(3, 1);
+    out.clear();
+    const JoinRequest impostor{{id(9), "n2", MemberKind::data, false, {"h", 1}, {"h", 2}, 100}, 0};
+    hear(9, 1, impostor);
+    ASSERT_EQ(sent<Rejected>().size(), 1u);
+    EXPECT_EQ(sent<Rejected>()[0].why, Rejection::name_in_use);
+    now += seconds(2);
+    answer(3, 1);
+    hear(9, 1, impostor);
+    EXPECT_EQ(sent<Rejected>().size(), 1u) << "now it is: its removal begins";
+    answer(2, 1);
+    answer(3, 1);
+    step(SyncInEffect{disk.configuration.sync});
+    sample();
+    answer(3, 1);
+    answer(2, 1);
+    EXPECT_NE(node->durable().configuration.find(id(2)), nullptr) << "it was back in time";
+}
+
+// A voter whose disk needs longer than the first rounds wait.
+TEST_F(Schedule, ACandidateWaitsLongerForASlowDisk) {
+    start(2);
+    hear(1, 1, primary_heartbeat(1, 1));
+    hear(1, 1, Resign{false});
+    std::vector<std::pair<Instant, unsigned>> late; // votes, and the terms they are for
+    for (int i = 0; i < 3000 && role() != Role::promoting; ++i) {
+        out.clear();
+        pass(milliseconds(2));
+        for (const VoteRequest &asked : sent<VoteRequest>())
+            if (asked.pre)
+                hear(3, raw(asked.term) - 1, VoteReply{true, asked.term, true, Refusal::none, local.position, {}});
+        for (const VoteRequest &asked : sent<VoteRequest>())
+            if (!asked.pre)
+                late.emplace_back(now + milliseconds(600), raw(asked.term));
+        if (!late.empty() && late.front().first <= now) {
+            hear(3, late.front().second, VoteReply{false, term(late.front().second), true, Refusal::none, local.position, {}});
+            late.erase(late.begin());
+        }
+    }
+    EXPECT_EQ(role(), Role::promoting);
+}
