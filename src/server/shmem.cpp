@@ -48,7 +48,7 @@ void startup_memory() {
     memset(static_cast<void *>(shared), 0, sizeof(Shared));
     if (!IsUnderPostmaster && start_gate_is_member()) {
         pg_atomic_write_u32(&shared->armed, 1);
-        start_gate_pin_conninfo();
+        start_gate_before_recovery();
     }
 }
 

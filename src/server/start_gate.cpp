@@ -80,11 +80,14 @@ bool start_gate_is_member() {
     return stat(secret_file(), &unused) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
-void start_gate_pin_conninfo() {
+void start_gate_before_recovery() {
+    // Recovery asks for WAL only while primary_conninfo is not empty; the gate chooses the real one.
     const char *present = PrimaryConnInfo && PrimaryConnInfo[0] != '\0' ? PrimaryConnInfo : placeholder_conninfo;
     char copy[1024];
     strlcpy(copy, present, sizeof(copy));
     SetConfigOption("primary_conninfo", copy, PGC_POSTMASTER, PGC_S_OVERRIDE);
+    if (const char *error = remove_stale_placeholders())
+        ereport(FATAL, (errcode_for_file_access(), errmsg("%s: %m", error)));
 }
 
 const char *write_standby_signal() {
@@ -103,9 +106,6 @@ void start_gate() {
     if (!start_gate_is_member())
         return;
     require_readable_state_directory();
-    start_gate_pin_conninfo();
-    if (const char *error = remove_stale_placeholders())
-        ereport(FATAL, (errcode_for_file_access(), errmsg("%s: %m", error)));
 
     const char *reason = nullptr;
     const Failure failure = run_cpp([&reason] { reason = why_standby(); });

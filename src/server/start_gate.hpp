@@ -8,8 +8,8 @@ namespace pg_ha {
 
 void start_gate();            // from _PG_init, in the postmaster, before shared memory exists
 bool start_gate_is_member();  // the cluster's secret is there (or cannot be looked at)
-// Recovery asks for WAL only while primary_conninfo is not empty; the gate chooses the real one.
-void start_gate_pin_conninfo();
+// In the postmaster of a member, at every start and in every crash-restart cycle.
+void start_gate_before_recovery();
 // Creates standby.signal, durably.  Returns null, or what failed (errno is set).
 const char *write_standby_signal();
 
