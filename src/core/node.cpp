@@ -306,8 +306,7 @@ void Node::Impl::persist_failed(const std::optional<DurableState> &stored) {
     shut_gate();
     sync_asked.reset();
     leader_lineage.clear(); // perhaps of a primary that could not be followed: the next heartbeat brings it again
-    if (!acts())
-        apply_sync();
+    apply_sync();
     schedule_election();
 }
 
