@@ -96,6 +96,9 @@ void draw_faults(Options &o, Random &r) {
         if (r.chance(share))
             o.fault_every[static_cast<std::size_t>(i)] = r.magnitude(mean, 8 * mean);
     o.hits_primary = r.unit();
+    // Who loses the most advanced node's identity has to say how much may be lost: beyond any automatism.
+    if (!o.synchronous && o.fault_every[static_cast<std::size_t>(Fault::state_loss)] > 0)
+        o.max_lag = 16 << 20;
 }
 
 } // namespace
