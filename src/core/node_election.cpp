@@ -14,6 +14,7 @@ using std::chrono::milliseconds;
 namespace {
 // Candidates stand in order of position and priority, this far apart.
 constexpr Duration stagger_on_evidence = milliseconds(15);
+constexpr std::int64_t clear_lead_bytes = 16 << 20; // one WAL segment
 constexpr Duration jitter_on_evidence = milliseconds(4);
 constexpr Duration retry_on_evidence = milliseconds(25);
 constexpr Duration retry_at_most = milliseconds(500);
@@ -35,9 +36,16 @@ std::size_t Node::Impl::rank() const {
             member.priority == 0 || table.liveness(member.id, settings, now) != Liveness::alive)
             continue;
         const MemberReport &report = table.find(member.id)->report;
-        const auto theirs = std::tuple(report.local.position, member.priority, ~raw(member.id));
-        const auto ours = std::tuple(local.position, settings.priority, ~raw(durable.self));
-        better += report.local.in_recovery && theirs > ours;
+        if (!report.local.in_recovery)
+            continue;
+        // Their position is up to a heartbeat old and ours is not: only a clear lead counts, or each
+        // would put itself first and the votes would split.
+        const Position theirs = report.local.position, ours = local.position;
+        const auto lead = static_cast<std::int64_t>(raw(theirs.lsn)) - static_cast<std::int64_t>(raw(ours.lsn));
+        if (theirs.timeline == ours.timeline && std::abs(lead) < clear_lead_bytes)
+            better += std::pair(member.priority, ~raw(member.id)) > std::pair(settings.priority, ~raw(durable.self));
+        else
+            better += theirs > ours;
     }
     return better;
 }
@@ -120,6 +128,8 @@ void Node::Impl::on_vote_request(const Message &message, const VoteRequest &requ
         refusal = Refusal::position_behind;
     if (refusal != Refusal::none || request.pre) {
         answer_vote(message.from, request, refusal);
+        if (refusal == Refusal::none && election_due != never) // let it try before standing oneself
+            election_due = std::max(election_due, now + 2 * stagger_on_evidence);
         return;
     }
     if (acts()) // its lease has run out; nothing it acknowledges may come after the vote

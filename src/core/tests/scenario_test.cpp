@@ -221,16 +221,17 @@ private:
                 happenings_.push_back(std::move(h));
                 continue;
             }
-            sample_before_vote(s, h.event);
+            sample_first(s, h.event);
             step(s, h.event);
         }
         now_ = until;
     }
 
-    void sample_before_vote(Server &s, const Event &event) { // as the agent does
-        if (const auto *received = std::get_if<Received>(&event))
-            if (std::holds_alternative<VoteRequest>(received->message.body))
-                step(s, Sampled{s.local, {}});
+    void sample_first(Server &s, const Event &event) { // as the agent does
+        const auto *received = std::get_if<Received>(&event);
+        if (std::holds_alternative<PeerGone>(event) || std::holds_alternative<StreamEnded>(event) ||
+            (received && std::holds_alternative<VoteRequest>(received->message.body)))
+            step(s, Sampled{s.local, {}});
     }
 
     void step(Server &s, const Event &event) {
