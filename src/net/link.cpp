@@ -20,6 +20,8 @@ constexpr Duration connect_patience = seconds(1); // then a fresh SYN is likelie
 constexpr Duration pace_max = seconds(1);
 constexpr Duration pace_min = milliseconds(50);
 constexpr Duration pace_refused_max = seconds(10);
+constexpr auto short_life = seconds(1);
+constexpr unsigned short_lives_max = 3; // then even a loss is followed by a pause
 constexpr unsigned hasty_dials_max = 8; // while a dying peer's kernel still accepts, 1 ms to 128 ms apart
 
 SteadyClock::duration steady(Duration duration) { return std::chrono::duration_cast<SteadyClock::duration>(duration); }
@@ -137,10 +139,10 @@ void Link::greeted(std::string_view payload) {
     peer_ = answer->from;
     channel_->set_established();
     state_ = State::established;
+    established_at_ = SteadyClock::now();
     lost_ = gone_told_ = false;
     failures_ = refusals_ = 0;
     network_.forget_log("refused/" + address());
-    network_.forget_log("lost/" + address());
     network_.log(NetLogLevel::info, "up/" + address(), "connected to peer " + describe());
     if (network_.callbacks().link_up)
         network_.callbacks().link_up(peer_.id, peer_.name);
@@ -158,18 +160,10 @@ void Link::refused(const std::string &what) {
 }
 
 void Link::on_closed(const Closure &closure) {
-    const bool was_established = state_ == State::established;
     const bool by_peer = closure.cause == Closure::Cause::peer;
     channel_.reset();
-    if (was_established) {
-        network_.forget_log("up/" + address());
-        network_.log(NetLogLevel::info, "lost/" + address(), "lost link to peer " + describe() + ": " + closure.what);
-        failures_ = 0;
-        lost_ = by_peer;
-        if (by_peer)
-            dial(false);
-        else
-            wait_and_dial(pace(), false);
+    if (state_ == State::established) {
+        established_lost(closure);
         return;
     }
     if (closure.cause == Closure::Cause::secret || closure.cause == Closure::Cause::protocol) {
@@ -180,6 +174,24 @@ void Link::on_closed(const Closure &closure) {
     // A dying process's kernel may still accept for a moment: ask again until it refuses.
     const bool hasty = lost_ && by_peer && !gone_told_ && failures_ <= hasty_dials_max;
     wait_and_dial(hasty ? Duration(milliseconds(1 << (failures_ - 1))) : pace(), false);
+}
+
+void Link::established_lost(const Closure &closure) {
+    if (SteadyClock::now() - established_at_ < short_life) {
+        ++short_lives_;
+    } else {
+        short_lives_ = 0;
+        for (const char *cause : {"up/", "lost/"})
+            network_.forget_log(cause + address());
+        network_.forget_log("gone/" + peer_.name);
+    }
+    network_.log(NetLogLevel::info, "lost/" + address(), "lost link to peer " + describe() + ": " + closure.what);
+    failures_ = 0;
+    lost_ = closure.cause == Closure::Cause::peer;
+    if (lost_ && short_lives_ <= short_lives_max)
+        dial(false);
+    else
+        wait_and_dial(pace(), false);
 }
 
 void Link::wait_and_dial(Duration delay, bool last_address_failed) {

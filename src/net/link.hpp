@@ -6,7 +6,8 @@
 // deadlines never mean that, and neither does a peer that accepts again.
 //
 // The first reconnect after such a loss starts at once, since it is the failover's first step;
-// later ones are paced by the heartbeat interval with jitter, at most one a second.
+// later ones are paced by the heartbeat interval with jitter, at most one a second.  So are links that
+// come up and are closed again at once, whoever is to blame.
 #pragma once
 
 #include "channel.hpp"
@@ -55,6 +56,7 @@ private:
     void connected(const boost::system::error_code &error);
     void connect_failed(const boost::system::error_code &error);
     void greeted(std::string_view payload);
+    void established_lost(const Closure &closure);
     void wait_and_dial(Duration delay, bool last_address_failed);
     void refused(const std::string &what);
     void probe();
@@ -74,6 +76,8 @@ private:
     Greeting peer_;
     bool lost_ = false;           // was established, then closed by the peer's kernel; not back since
     bool gone_told_ = false;      // of the present loss
+    SteadyClock::time_point established_at_;
+    unsigned short_lives_ = 0;    // in a row: established, but not for long
     unsigned failures_ = 0;       // in a row
     unsigned refusals_ = 0;       // in a row: connected, but the handshake failed
 };

@@ -161,7 +161,8 @@ void Network::send(const Message &message) {
         return;
     }
     if (!channel->queue(bytes))
-        log_.log(NetLogLevel::debug, {}, "message dropped: the peer does not take what is queued for it");
+        log_.log(NetLogLevel::debug, {}, "message dropped: its receiver does not take what is queued (" +
+                                             std::to_string(shared_.frames_dropped) + " so far)");
 }
 
 bool Network::receive(const Greeting &peer, std::string_view payload) {

@@ -59,7 +59,7 @@ public:
     void close(); // port and links; watches and the timer stay
     bool is_open() const;
 
-    // Call `ready` whenever fd is readable.  The fd stays the caller's.
+    // Call `ready` whenever fd is readable.  The fd stays the caller's, but becomes non-blocking.
     void watch(int fd, std::function<void()> ready);
     // Call `expired` once at `when` (CLOCK_BOOTTIME); arming again replaces it.
     void arm(Instant when, std::function<void()> expired);

@@ -145,6 +145,30 @@ TEST_F(Puppet, InboundClosedButListeningIsNotGone) {
     EXPECT_EQ(1U, node_.up.size()) << "the dialled link stands";
 }
 
+TEST_F(Puppet, LinkThatIsClosedAgainAndAgainIsDialledInPeace) {
+    puppet_.hang_up();
+    int dialled = 0;
+    bool connected = false;
+    until({&node_}, [&] {
+        if (!connected && puppet_.accept()) {
+            connected = true;
+            ++dialled;
+        }
+        if (connected && puppet_.handshake()) {
+            puppet_.send_frame(encode(Answer{HandshakeRefusal::none, greeting_of(2, "n2", 5)}));
+            puppet_.hang_up();
+            connected = false;
+        }
+        return false;
+    }, 1500ms);
+    EXPECT_GT(dialled, 3);
+    EXPECT_LT(dialled, 60) << node_.dump();
+    EXPECT_TRUE(node_.gone.empty());
+    EXPECT_LT(node_.log.size(), 12U + static_cast<std::size_t>(dialled)) << node_.dump();
+    puppet_.stop_listening();
+    EXPECT_TRUE(until({&node_}, [&] { return !node_.gone.empty(); }, 3s)) << node_.dump();
+}
+
 TEST_F(Puppet, SilenceIsNotGone) {
     puppet_.stop_listening();
     wait(1500ms);

@@ -60,6 +60,18 @@ TEST(Hostile, TlsWithoutTheSecretIsRefused) {
     ::close(fd);
 }
 
+TEST(Hostile, EveryLinkHasForwardSecrecyAndNoTickets) {
+    TestNode n1(1, next_port());
+    n1.open();
+    const auto peer = admitted_peer(n1, greeting_of(2, "n2", 5));
+    ASSERT_NE(nullptr, peer);
+    EXPECT_TRUE(TlsPsk::secured(peer->ssl()));
+    EXPECT_NE(NID_undef, SSL_get_negotiated_group(const_cast<SSL *>(peer->ssl()))) << "key without (EC)DHE";
+    EXPECT_STREQ("TLS_AES_128_GCM_SHA256", SSL_get_cipher_name(peer->ssl()));
+    EXPECT_EQ(nullptr, SSL_get0_peer_certificate(peer->ssl()));
+    EXPECT_EQ(0, SSL_SESSION_has_ticket(SSL_get_session(peer->ssl())));
+}
+
 TEST(Hostile, ServerWithoutTheSecretIsRefused) {
     const std::uint16_t port = next_port();
     RawPeer impostor(fixed_secret(7, 9));

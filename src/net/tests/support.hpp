@@ -25,7 +25,7 @@ namespace pg_ha::test {
 
 using namespace std::chrono_literals;
 
-std::uint16_t next_port(); // 47100 to 47199, each once
+std::uint16_t next_port(); // free, each once
 ClusterSecret fixed_secret(std::uint64_t cluster = 7, std::uint8_t key = 1);
 Message heartbeat(NodeId from, NodeId to, std::size_t table_rows = 0);
 
@@ -89,7 +89,7 @@ public:
     bool send_frame(const std::string &payload);
     bool receive();                    // collect what is there; false: the other side closed
     std::vector<std::string> frames(); // complete ones collected so far
-    int fd() const { return socket_.fd; }
+    const SSL *ssl() const { return ssl_.get(); }
 
 private:
     void collect();
