@@ -7,8 +7,12 @@
 namespace pg_ha::sim {
 
 namespace {
-std::string text(Term term) { return std::to_string(raw(term)); }
-std::string text(NodeId id) { return std::to_string(raw(id) % 10000); }
+std::string text(Term term) {
+    return std::to_string(raw(term));
+}
+std::string text(NodeId id) {
+    return std::to_string(raw(id) % 10000);
+}
 } // namespace
 
 // ---- votes ---------------------------------------------------------------------------------------------
@@ -63,7 +67,8 @@ void Checkers::sent(Host &host, const Message &message) {
         world_.unsafe("S1: " + host.name + " speaks with another incarnation than the one on its disk");
     if (const VoteReply *reply = std::get_if<VoteReply>(&message.body); reply && reply->granted && !reply->pre)
         vote_sent(host, stored, message, *reply);
-    if (const Heartbeat *heartbeat = std::get_if<Heartbeat>(&message.body); heartbeat && heartbeat->leader == message.from)
+    if (const Heartbeat *heartbeat = std::get_if<Heartbeat>(&message.body);
+        heartbeat && heartbeat->leader == message.from)
         leads(host, message.from, message.term);
 }
 
@@ -125,8 +130,8 @@ void Checkers::gate_opened(Host &host, const OpenGate &upstream) {
 
 void Checkers::flushed(Host &host, WalPoint before, WalPoint after) {
     if (!world_.wal.contains(after, before))
-        world_.unsafe("S9: " + host.name + " at " + to_string(world_.wal.position(before)) + " received other WAL up to " +
-                      to_string(world_.wal.position(after)));
+        world_.unsafe("S9: " + host.name + " at " + to_string(world_.wal.position(before)) +
+                      " received other WAL up to " + to_string(world_.wal.position(after)));
 }
 
 void Checkers::false_claim(Host &host) {
@@ -172,6 +177,8 @@ void Checkers::acknowledged(Host &host, WalPoint commit) {
         newest_acknowledger_ = commit.branch;
 }
 
-void Checkers::finish(WalPoint survivor) { lost_writes(survivor, "the last primary is"); }
+void Checkers::finish(WalPoint survivor) {
+    lost_writes(survivor, "the last primary is");
+}
 
 } // namespace pg_ha::sim

@@ -20,8 +20,8 @@ class Host;
 class World;
 
 struct Statistics {
-    std::uint64_t elections = 0;    // promotions begun
-    std::uint64_t failovers = 0;    // promotions after some other primary had acknowledged
+    std::uint64_t elections = 0; // promotions begun
+    std::uint64_t failovers = 0; // promotions after some other primary had acknowledged
     std::uint64_t acknowledged = 0;
     std::uint64_t late_answers = 0; // given after a later primary's, for commits it has
     std::uint64_t overlaps = 0;     // asynchronous: answers after a later primary's, machine paused in between

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: PostgreSQL
+//
+// How saves go wrong: refused, refused and yet stored, slow, or survived by nobody.
 #include "disk.hpp"
 #include "world.hpp"
 

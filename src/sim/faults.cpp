@@ -33,9 +33,12 @@ Host &Faults::victim() {
 Time Faults::duration() {
     const Time lease = world_.options.lease;
     switch (world_.random.below(3)) {
-    case 0: return world_.random.between(lease / 50, lease);
-    case 1: return world_.random.between(lease * 8 / 10, lease * 13 / 10);
-    default: return world_.random.between(lease, 5 * lease);
+    case 0:
+        return world_.random.between(lease / 50, lease);
+    case 1:
+        return world_.random.between(lease * 8 / 10, lease * 13 / 10);
+    default:
+        return world_.random.between(lease, 5 * lease);
     }
 }
 
@@ -44,8 +47,8 @@ void Faults::restart_later(Host &host) {
         return;
     host.restarting = true;
     const Time lease = world_.options.lease;
-    const Time down = world_.random.chance(0.5) ? world_.random.between(lease / 20, lease)
-                                                : world_.random.between(lease, 5 * lease);
+    const Time down =
+        world_.random.chance(0.5) ? world_.random.between(lease / 20, lease) : world_.random.between(lease, 5 * lease);
     world_.after(down, [&host] { host.start(); });
 }
 
@@ -71,18 +74,31 @@ void Faults::strike(Fault fault) {
 
 void Faults::strike_process(Fault fault, Host &host) {
     switch (fault) {
-    case Fault::kill_all: host.kill_all(); break;
-    case Fault::kill_postmaster: host.kill_postmaster(); break;
-    case Fault::kill_orphans: host.kill_orphans(); break;
-    case Fault::clean_stop: host.stop(true); break;
-    case Fault::immediate_stop: host.stop(false); break;
-    case Fault::crash_restart: return host.crash_restart(world_.random.chance(0.7), false);
+    case Fault::kill_all:
+        host.kill_all();
+        break;
+    case Fault::kill_postmaster:
+        host.kill_postmaster();
+        break;
+    case Fault::kill_orphans:
+        host.kill_orphans();
+        break;
+    case Fault::clean_stop:
+        host.stop(true);
+        break;
+    case Fault::immediate_stop:
+        host.stop(false);
+        break;
+    case Fault::crash_restart:
+        return host.crash_restart(world_.random.chance(0.7), false);
     case Fault::freeze:
         if (host.postgres.writable() && world_.random.chance(0.5))
             return host.postgres.freeze_in_commit(static_cast<int>(world_.random.below(4)), duration());
         return host.freeze(duration());
-    case Fault::worker_pause: return host.pause_worker(duration());
-    default: return;
+    case Fault::worker_pause:
+        return host.pause_worker(duration());
+    default:
+        return;
     }
     restart_later(host);
 }
@@ -127,8 +143,11 @@ void Faults::strike_network(Fault fault, Host &host) {
     const Time lasts = duration();
     const int planes = world_.random.chance(0.7) ? 3 : world_.random.chance(0.5) ? 1 : 2;
     const auto groups = static_cast<unsigned>(world_.random.below(1 << hosts));
-    world_.trace(host, std::string("network: ") + to_string(fault) + " for " + std::to_string(lasts / millisecond) + " ms" +
-                           (planes == 3 ? "" : planes == 1 ? ", peer links only" : ", replication only"));
+    world_.trace(host, std::string("network: ") + to_string(fault) + " for " + std::to_string(lasts / millisecond) +
+                           " ms" +
+                           (planes == 3   ? ""
+                            : planes == 1 ? ", peer links only"
+                                          : ", replication only"));
     if (fault == Fault::flap) {
         world_.network.break_link(host.index, other);
         return;

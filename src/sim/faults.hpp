@@ -19,11 +19,13 @@ public:
     explicit Faults(World &world) : world_(world) {}
 
     void begin();
-    void end();                       // heal everything; what is down is started
-    void restart_later(Host &host);   // after a drawn time
+    void end();                     // heal everything; what is down is started
+    void restart_later(Host &host); // after a drawn time
 
 private:
-    struct Cut { std::int8_t from, to, plane; };
+    struct Cut {
+        std::int8_t from, to, plane;
+    };
 
     void next(Fault fault);
     void strike(Fault fault);
@@ -32,7 +34,7 @@ private:
     void lose_state(Host &host);
     void stop_flow(int from, int to, Time duration, int planes);
     Host &victim();
-    Time duration();                  // around the lease, where it hurts
+    Time duration(); // around the lease, where it hurts
     void cut_until(Time end, const Cut &cut);
 
     World &world_;

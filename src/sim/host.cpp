@@ -20,13 +20,16 @@ Instant Host::local_time(Time t) const {
 Time Host::world_time(Instant local) const {
     const auto i = static_cast<std::size_t>(index);
     const std::int64_t elapsed = local.time_since_epoch().count() - world.options.clock_offset[i];
-    Time t = static_cast<Time>(static_cast<double>(elapsed) / (1.0 + static_cast<double>(world.options.clock_ppm[i]) * 1e-6));
+    Time t = static_cast<Time>(static_cast<double>(elapsed) /
+                               (1.0 + static_cast<double>(world.options.clock_ppm[i]) * 1e-6));
     while (local_time(t) < local)
         t += 10 * microsecond;
     return t;
 }
 
-Instant Host::now() { return local_time(world.now()); }
+Instant Host::now() {
+    return local_time(world.now());
+}
 
 // ---- standing still ----------------------------------------------------------------------------------
 
@@ -145,9 +148,7 @@ void Host::on_timer(Time armed_for) {
 void Host::sample() {
     if (!agent_)
         return;
-    world.on(*this, Lane::worker, wake_time(), [this] {
-        handle(postgres.sample());
-    });
+    world.on(*this, Lane::worker, wake_time(), [this] { handle(postgres.sample()); });
 }
 
 // ---- ports -------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ public:
     // -- machine
     bool powered = true;
     bool frozen = false;
-    bool paused = false;    // the node worker only
+    bool paused = false;     // the node worker only
     bool restarting = false; // somebody will start it again
     void freeze(Time duration);
     void pause_worker(Time duration);
@@ -49,9 +49,9 @@ public:
     Agent *agent() { return agent_.get(); }
     std::uint32_t epoch(Lane lane) const { return epochs_[static_cast<std::size_t>(lane)]; }
     void end_lane(Lane lane) { epochs_[static_cast<std::size_t>(lane)]++; }
-    void start();                      // systemctl start; tries again while the old processes live
+    void start(); // systemctl start; tries again while the old processes live
     void start_worker();
-    void worker_gone();                // the process exits; its kernel closes the connections
+    void worker_gone(); // the process exits; its kernel closes the connections
     void kill_all();
     void kill_postmaster();
     void kill_orphans();

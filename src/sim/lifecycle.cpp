@@ -149,7 +149,8 @@ void Host::crash_restart(bool worker_hears, bool as_standby) {
     worker_gone();
     postgres.kill();
     postgres.start(standby);
-    world.on(*this, Lane::server, world.random.between(10 * millisecond, 100 * millisecond) + world.random.below(world.options.replay),
+    world.on(*this, Lane::server,
+             world.random.between(10 * millisecond, 100 * millisecond) + world.random.below(world.options.replay),
              [this] { start_worker(); });
 }
 

@@ -126,7 +126,8 @@ int replay(const Arguments &arguments) {
                 static_cast<double>(s.virtual_time) / static_cast<double>(second),
                 static_cast<unsigned long long>(s.elections), static_cast<unsigned long long>(s.failovers),
                 static_cast<unsigned long long>(s.acknowledged));
-    std::printf("%s\n", verdict.outcome == Outcome::good ? "no violation" : ("violation: " + verdict.violation).c_str());
+    std::printf("%s\n",
+                verdict.outcome == Outcome::good ? "no violation" : ("violation: " + verdict.violation).c_str());
     return static_cast<int>(verdict.outcome);
 }
 
@@ -148,6 +149,17 @@ int run(const Arguments &arguments) {
 
 } // namespace
 
+// The process dies inside a seed: say at least which.
+extern "C" void on_crash(int signal) {
+    char text[120];
+    const int length =
+        std::snprintf(text, sizeof text, "sim: signal %d in seed %llu; replay: sim --seed %llu --verbose\n", signal,
+                      static_cast<unsigned long long>(current_seed()), static_cast<unsigned long long>(current_seed()));
+    if (write(STDERR_FILENO, text, static_cast<std::size_t>(length)) < 0)
+        _exit(4);
+    _exit(3);
+}
+
 int main(int argc, char **argv) {
     if (argc < 2 || std::strcmp(argv[1], "--help") == 0) {
         std::fputs(usage, stdout);
@@ -156,6 +168,8 @@ int main(int argc, char **argv) {
     try {
         const Arguments arguments = parse(argc, argv);
         catch_broken_invariants();
+        for (const int signal : {SIGSEGV, SIGABRT, SIGFPE, SIGBUS})
+            std::signal(signal, on_crash);
         return arguments.replay ? replay(arguments) : run(arguments);
     } catch (const std::exception &error) {
         std::fprintf(stderr, "sim: %s\nTry \"sim --help\".\n", error.what());

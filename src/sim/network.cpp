@@ -37,13 +37,15 @@ void Network::send(int from, const Message &message, Time held_back) {
     const int hosts = world_.options.hosts;
     for (int to = 0; to < hosts; to++)
         if (Link &l = link(from, to); l.up && l.acceptor_id == message.to)
-            return transmit({take(message), static_cast<std::int8_t>(from), static_cast<std::int8_t>(to), true,
-                             l.generation}, held_back);
+            return transmit(
+                {take(message), static_cast<std::int8_t>(from), static_cast<std::int8_t>(to), true, l.generation},
+                held_back);
     for (int to = 0; to < hosts; to++)
-        if (Link &l = link(to, from); l.up && l.dialler_id == message.to &&
-                                      l.acceptor_epoch == world_.host(from).epoch(Lane::worker))
-            return transmit({take(message), static_cast<std::int8_t>(to), static_cast<std::int8_t>(from), false,
-                             l.generation}, held_back);
+        if (Link &l = link(to, from);
+            l.up && l.dialler_id == message.to && l.acceptor_epoch == world_.host(from).epoch(Lane::worker))
+            return transmit(
+                {take(message), static_cast<std::int8_t>(to), static_cast<std::int8_t>(from), false, l.generation},
+                held_back);
 }
 
 void Network::transmit(Flight flight, Time held_back) {

@@ -34,8 +34,8 @@ public:
     void send(int from, const Message &message, Time held_back);
     void want(int from, unsigned hosts); // bit mask: hold links to these
     void worker_started(int host);
-    void worker_died(int host);   // its kernel says so to those connected
-    void powered_off(int host);   // nobody says anything
+    void worker_died(int host); // its kernel says so to those connected
+    void powered_off(int host); // nobody says anything
     void powered_on(int host);
     void break_link(int dialler, int acceptor);
 
@@ -43,14 +43,14 @@ private:
     struct Link {
         bool wanted = false;
         bool up = false;
-        bool reset = false;            // was reset and not yet connected again: a refusal now means gone
-        std::uint32_t generation = 0;  // raised when the connection breaks: in-flight data is lost
-        std::uint32_t attempt = 0;     // the newest attempt to dial; older ones are void
+        bool reset = false;           // was reset and not yet connected again: a refusal now means gone
+        std::uint32_t generation = 0; // raised when the connection breaks: in-flight data is lost
+        std::uint32_t attempt = 0;    // the newest attempt to dial; older ones are void
         NodeId dialler_id = NodeId::none;
         NodeId acceptor_id = NodeId::none;
         std::uint32_t dialler_epoch = 0;
         std::uint32_t acceptor_epoch = 0;
-        Time fifo[2] = {0, 0};         // arrival of the newest message, forward and backward
+        Time fifo[2] = {0, 0};              // arrival of the newest message, forward and backward
         std::vector<std::uint32_t> held[2]; // arrived at a cut, in order
     };
     struct Flight { // one message under way

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: PostgreSQL
+//
+// Looks at each host now and then, and does what its runbook says.
 #include "operators.hpp"
 #include "world.hpp"
 
@@ -25,9 +27,9 @@ void Operators::look(int index) {
     const Time lease = world_.options.lease;
     Time &since = unwell_since_[static_cast<std::size_t>(index)];
     Host *primary = world_.acting_primary();
-    const bool deposed = primary && primary != &host && host.postgres.writable() &&
-                         world_.wal.branch(primary->postgres.wal.branch).timeline >
-                             world_.wal.branch(host.postgres.wal.branch).timeline;
+    const bool deposed =
+        primary && primary != &host && host.postgres.writable() &&
+        world_.wal.branch(primary->postgres.wal.branch).timeline > world_.wal.branch(host.postgres.wal.branch).timeline;
     if (!usable(host) || !(deposed || has_other_wal(host)))
         since = 0;
     else if (since == 0)

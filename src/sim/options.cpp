@@ -9,36 +9,60 @@ namespace pg_ha::sim {
 
 const char *to_string(Fault fault) {
     switch (fault) {
-    case Fault::kill_all: return "kill_all";
-    case Fault::kill_postmaster: return "kill_postmaster";
-    case Fault::kill_orphans: return "kill_orphans";
-    case Fault::power_off: return "power_off";
-    case Fault::clean_stop: return "clean_stop";
-    case Fault::immediate_stop: return "immediate_stop";
-    case Fault::crash_restart: return "crash_restart";
-    case Fault::freeze: return "freeze";
-    case Fault::worker_pause: return "worker_pause";
-    case Fault::partition: return "partition";
-    case Fault::isolate: return "isolate";
-    case Fault::one_way: return "one_way";
-    case Fault::graph: return "graph";
-    case Fault::flap: return "flap";
-    case Fault::slow_link: return "slow_link";
-    case Fault::state_loss: return "state_loss";
-    case Fault::slow_flush: return "slow_flush";
+    case Fault::kill_all:
+        return "kill_all";
+    case Fault::kill_postmaster:
+        return "kill_postmaster";
+    case Fault::kill_orphans:
+        return "kill_orphans";
+    case Fault::power_off:
+        return "power_off";
+    case Fault::clean_stop:
+        return "clean_stop";
+    case Fault::immediate_stop:
+        return "immediate_stop";
+    case Fault::crash_restart:
+        return "crash_restart";
+    case Fault::freeze:
+        return "freeze";
+    case Fault::worker_pause:
+        return "worker_pause";
+    case Fault::partition:
+        return "partition";
+    case Fault::isolate:
+        return "isolate";
+    case Fault::one_way:
+        return "one_way";
+    case Fault::graph:
+        return "graph";
+    case Fault::flap:
+        return "flap";
+    case Fault::slow_link:
+        return "slow_link";
+    case Fault::state_loss:
+        return "state_loss";
+    case Fault::slow_flush:
+        return "slow_flush";
     }
     return "?";
 }
 
 const char *to_string(Sabotage sabotage) {
     switch (sabotage) {
-    case Sabotage::none: return "none";
-    case Sabotage::gate_stays_open: return "gate_stays_open";
-    case Sabotage::votes_forgotten: return "votes_forgotten";
-    case Sabotage::lease_ignored: return "lease_ignored";
-    case Sabotage::stale_position: return "stale_position";
-    case Sabotage::waiters_released: return "waiters_released";
-    case Sabotage::never_heals: return "never_heals";
+    case Sabotage::none:
+        return "none";
+    case Sabotage::gate_stays_open:
+        return "gate_stays_open";
+    case Sabotage::votes_forgotten:
+        return "votes_forgotten";
+    case Sabotage::lease_ignored:
+        return "lease_ignored";
+    case Sabotage::stale_position:
+        return "stale_position";
+    case Sabotage::waiters_released:
+        return "waiters_released";
+    case Sabotage::never_heals:
+        return "never_heals";
     }
     return "?";
 }
@@ -116,18 +140,19 @@ Options draw_options(std::uint64_t seed) {
 std::string describe(const Options &o) {
     char line[700];
     auto ms = [](Time t) { return static_cast<double>(t) / static_cast<double>(millisecond); };
-    std::snprintf(line, sizeof line,
-                  "  hosts %d (%s), %s, lease %.0f ms, heartbeat %.0f ms, clocks up to %+.1f %%, first timeline %u%s\n"
-                  "  network: delay %.2f + %.2f ms, spikes %.2f %%, loss %.2f %%; worker wakes in %.2f ms, late %.2f %%\n"
-                  "  disks: flush %.2f ms, save fails %.1f %%, crashes %.1f %%, stalls %.1f %%; promotion %.0f ms, "
-                  "settings %.0f ms, replay %.0f ms\n"
-                  "  clients: %d sessions a host, think %.0f ms, records %llu bytes\n  faults (mean ms between):",
-                  o.hosts, o.ready_made ? "all voters" : "bootstrap and join", o.synchronous ? "synchronous" : "asynchronous",
-                  ms(o.lease), ms(o.heartbeat), static_cast<double>(std::abs(o.clock_ppm[0])) / 10000.0, o.first_timeline,
-                  o.through_codec ? ", through the codec" : "", ms(o.delay), ms(o.jitter), o.spike_chance * 100,
-                  o.loss * 100, ms(o.wake), o.late_chance * 100, ms(o.flush), o.save_fails * 100, o.save_crashes * 100,
-                  o.save_stalls * 100, ms(o.promote), ms(o.apply_sync), ms(o.replay), o.sessions, ms(o.think),
-                  static_cast<unsigned long long>(o.record_bytes));
+    std::snprintf(
+        line, sizeof line,
+        "  hosts %d (%s), %s, lease %.0f ms, heartbeat %.0f ms, clocks up to %+.1f %%, first timeline %u%s\n"
+        "  network: delay %.2f + %.2f ms, spikes %.2f %%, loss %.2f %%; worker wakes in %.2f ms, late %.2f %%\n"
+        "  disks: flush %.2f ms, save fails %.1f %%, crashes %.1f %%, stalls %.1f %%; promotion %.0f ms, "
+        "settings %.0f ms, replay %.0f ms\n"
+        "  clients: %d sessions a host, think %.0f ms, records %llu bytes\n  faults (mean ms between):",
+        o.hosts, o.ready_made ? "all voters" : "bootstrap and join", o.synchronous ? "synchronous" : "asynchronous",
+        ms(o.lease), ms(o.heartbeat), static_cast<double>(std::abs(o.clock_ppm[0])) / 10000.0, o.first_timeline,
+        o.through_codec ? ", through the codec" : "", ms(o.delay), ms(o.jitter), o.spike_chance * 100, o.loss * 100,
+        ms(o.wake), o.late_chance * 100, ms(o.flush), o.save_fails * 100, o.save_crashes * 100, o.save_stalls * 100,
+        ms(o.promote), ms(o.apply_sync), ms(o.replay), o.sessions, ms(o.think),
+        static_cast<unsigned long long>(o.record_bytes));
     std::string text = line;
     for (int i = 0; i < fault_count; i++)
         if (const Time every = o.fault_every[static_cast<std::size_t>(i)]; every > 0) {

@@ -22,17 +22,17 @@ enum class Fault : std::uint8_t {
     power_off,       // nothing answers any more
     clean_stop,
     immediate_stop,
-    crash_restart,   // one backend dies: PostgreSQL restarts all its processes in place
-    freeze,          // the whole machine stands still
-    worker_pause,    // only the node worker stands still
-    partition,       // two groups
-    isolate,         // one host alone
-    one_way,         // one direction of one link
-    graph,           // any set of directed links
-    flap,            // a connection breaks and comes back
+    crash_restart, // one backend dies: PostgreSQL restarts all its processes in place
+    freeze,        // the whole machine stands still
+    worker_pause,  // only the node worker stands still
+    partition,     // two groups
+    isolate,       // one host alone
+    one_way,       // one direction of one link
+    graph,         // any set of directed links
+    flap,          // a connection breaks and comes back
     slow_link,
-    state_loss,      // the state directory is gone: a new identity
-    slow_flush,      // the WAL's disk stalls
+    state_loss, // the state directory is gone: a new identity
+    slow_flush, // the WAL's disk stalls
 };
 inline constexpr int fault_count = static_cast<int>(Fault::slow_flush) + 1;
 const char *to_string(Fault fault);
@@ -41,12 +41,12 @@ const char *to_string(Fault fault);
 // checkers are blind.
 enum class Sabotage : std::uint8_t {
     none,
-    gate_stays_open,     // the walreceiver goes on flushing and acknowledging after close_gate()
-    votes_forgotten,     // saved votes are gone after a restart
-    lease_ignored,       // backends commit without looking at the lease
-    stale_position,      // a restarted standby claims to know its position before it has read its WAL
-    waiters_released,    // commits are acknowledged without waiting for a standby
-    never_heals,         // partitions outlive the end of the faults
+    gate_stays_open,  // the walreceiver goes on flushing and acknowledging after close_gate()
+    votes_forgotten,  // saved votes are gone after a restart
+    lease_ignored,    // backends commit without looking at the lease
+    stale_position,   // a restarted standby claims to know its position before it has read its WAL
+    waiters_released, // commits are acknowledged without waiting for a standby
+    never_heals,      // partitions outlive the end of the faults
 };
 const char *to_string(Sabotage sabotage);
 
@@ -55,13 +55,13 @@ struct Options {
     Sabotage sabotage = Sabotage::none;
 
     int hosts = 3;
-    bool ready_made = false;  // start from a configuration in which everybody votes
+    bool ready_made = false; // start from a configuration in which everybody votes
     bool synchronous = true;
     std::uint32_t first_timeline = 1;
     Time lease = second;
     Time heartbeat = 200 * millisecond;
     std::uint64_t max_lag = 16 << 20;
-    bool all_seeds = true;    // pg_ha.peers names everybody; otherwise only the first two
+    bool all_seeds = true;      // pg_ha.peers names everybody; otherwise only the first two
     bool through_codec = false; // every message goes through bytes
 
     std::array<std::int64_t, hosts_max> clock_offset{};
@@ -70,10 +70,10 @@ struct Options {
 
     Time delay = millisecond; // one way
     Time jitter = millisecond;
-    double spike_chance = 0;  // a message that takes much longer
-    double loss = 0;          // per message: the connection breaks
+    double spike_chance = 0;       // a message that takes much longer
+    double loss = 0;               // per message: the connection breaks
     Time wake = 100 * microsecond; // from an event to the worker's step
-    double late_chance = 0;   // a busy machine: the worker's step comes much later
+    double late_chance = 0;        // a busy machine: the worker's step comes much later
 
     Time flush = millisecond; // WAL on disk
     Time promote = 20 * millisecond;
@@ -83,7 +83,7 @@ struct Options {
     Time replay = 100 * millisecond;   // start until the local WAL is used up
     std::uint64_t chunk = 1 << 20;     // WAL sent at once
     double save_fails = 0;
-    double save_crashes = 0;  // the process dies in the middle of a save
+    double save_crashes = 0; // the process dies in the middle of a save
     double save_stalls = 0;
 
     int sessions = 2;

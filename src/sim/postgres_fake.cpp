@@ -6,7 +6,9 @@
 
 namespace pg_ha::sim {
 
-World &Postgres::world() const { return host_.world; }
+World &Postgres::world() const {
+    return host_.world;
+}
 
 // ---- processes ---------------------------------------------------------------------------------------
 
@@ -93,14 +95,17 @@ LocalState Postgres::local_state() const {
     state.in_recovery = in_recovery;
     state.position_known = position_known_ || world().options.sabotage == Sabotage::stale_position;
     // A restarted standby replays from its last restart point on; until the end it knows too little.
-    const WalPoint seen = position_known_ ? wal : world().wal.at(wal, wal.lsn - std::min<std::uint64_t>(wal.lsn / 2, 400000));
+    const WalPoint seen =
+        position_known_ ? wal : world().wal.at(wal, wal.lsn - std::min<std::uint64_t>(wal.lsn / 2, 400000));
     state.position = world().wal.position(seen);
     state.replayed = state.position.lsn;
     state.streaming = in_recovery && receiver_.connected;
     return state;
 }
 
-Lineage Postgres::lineage() const { return in_recovery ? Lineage{} : world().wal.lineage(wal); }
+Lineage Postgres::lineage() const {
+    return in_recovery ? Lineage{} : world().wal.lineage(wal);
+}
 
 bool Postgres::lease_holds() const {
     return host_.now() < lease_ || world().options.sabotage == Sabotage::lease_ignored;
@@ -213,7 +218,8 @@ void Postgres::rule_done(std::uint32_t version) {
     if (version != wanted_version_)
         return;
     rules_ = {saved_rule};
-    world().trace(host_, "waits for " + std::to_string(saved_rule.needed) + " of " + std::to_string(wanted_.names.size()));
+    world().trace(host_,
+                  "waits for " + std::to_string(saved_rule.needed) + " of " + std::to_string(wanted_.names.size()));
     release_waiters();
     host_.post([](Host &host) { return SyncInEffect{host.postgres.wanted_rule()}; });
 }
@@ -226,6 +232,8 @@ void Postgres::note(const Note &note) {
                              to_string(note.position) + ": " + note.reason);
 }
 
-void Postgres::trace(const std::string &line) { world().trace(host_, "core: " + line); }
+void Postgres::trace(const std::string &line) {
+    world().trace(host_, "core: " + line);
+}
 
 } // namespace pg_ha::sim

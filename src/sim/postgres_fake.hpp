@@ -41,8 +41,8 @@ public:
     void trace(const std::string &line) override;
 
     // -- data directory
-    WalPoint wal;            // end of what is flushed
-    StandbyRule saved_rule;  // postgresql.auto.conf
+    WalPoint wal;           // end of what is flushed
+    StandbyRule saved_rule; // postgresql.auto.conf
 
     // -- processes
     bool postmaster = false; // accepts connections, will restart children
@@ -53,10 +53,10 @@ public:
     bool streaming() const { return receiver_.connected; }
     int upstream() const { return receiver_.upstream; }
     void start(bool as_standby);
-    void kill();             // every process, at once
-    void end_streams();      // walsenders, walreceiver and startup process
+    void kill();        // every process, at once
+    void end_streams(); // walsenders, walreceiver and startup process
     void stop_clean();
-    void watch_stream();     // now and then: is the other end still there?
+    void watch_stream(); // now and then: is the other end still there?
     LocalState local_state() const;
     Lineage lineage() const;
     Time last_acknowledged = 0; // virtual time of the newest commit a client got success for here
@@ -72,19 +72,19 @@ private:
         bool connected = false;
         Term term = Term::none;
         int upstream = -1;
-        std::uint32_t number = 0;      // of the attempt or stream; others are void
-        std::uint32_t connection = 0;  // the upstream's number
+        std::uint32_t number = 0;     // of the attempt or stream; others are void
+        std::uint32_t connection = 0; // the upstream's number
         std::uint32_t upstream_epoch = 0;
         Time silent_since = 0;
     };
     struct Sender { // a walsender for one standby
         bool connected = false;
-        bool busy = false;             // a chunk is under way
-        bool finishing = false;        // end of COPY once everything is sent
-        bool false_claim = false;      // serves a standby that has other WAL
+        bool busy = false;        // a chunk is under way
+        bool finishing = false;   // end of COPY once everything is sent
+        bool false_claim = false; // serves a standby that has other WAL
         std::uint32_t connection = 0;
         std::uint64_t sent = 0;
-        std::uint64_t flushed = 0;     // as the standby says
+        std::uint64_t flushed = 0; // as the standby says
         Time acknowledgement_fifo = 0;
     };
     struct Waiter {
@@ -131,15 +131,16 @@ private:
     void next_write(int session, Time delay);
     void took_step(int step);
     bool released(std::uint64_t lsn) const;
+    int flushed_by(const StandbyRule &rule, std::uint64_t lsn) const;
     void release_waiters();
 
     Host &host_;
     bool server_alive_ = false, backends_alive_ = false;
     bool stopping_ = false, promoting_ = false;
     bool position_known_ = false;
-    Instant lease_{};              // shared memory
-    std::uint64_t inserted_ = 0;   // end of WAL in memory, a primary's
-    std::uint64_t released_ = 0;   // WalSndCtl->lsn
+    Instant lease_{};                // shared memory
+    std::uint64_t inserted_ = 0;     // end of WAL in memory, a primary's
+    std::uint64_t released_ = 0;     // WalSndCtl->lsn
     std::vector<StandbyRule> rules_; // in use; several while a change spreads
     ApplySync wanted_;
     std::uint32_t wanted_version_ = 0;

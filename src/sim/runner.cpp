@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: PostgreSQL
+//
+// Seeds on threads, and the sums of what they saw.
 #include "runner.hpp"
 
 #include "core/invariants.hpp"
@@ -14,6 +16,8 @@
 namespace pg_ha::sim {
 
 namespace {
+
+thread_local std::uint64_t seed_under_way = 0;
 
 void add(Statistics &total, const Statistics &one) {
     total.elections += one.elections;
@@ -77,7 +81,12 @@ void catch_broken_invariants() {
     set_invariant_handler([](const char *text) { throw std::logic_error(std::string("invariant broken: ") + text); });
 }
 
+std::uint64_t current_seed() {
+    return seed_under_way;
+}
+
 Verdict run_seed(const Options &options, TraceSink *sink) {
+    seed_under_way = options.seed;
     World world(options, sink);
     return world.run();
 }

@@ -12,6 +12,8 @@ namespace pg_ha::sim {
 void catch_broken_invariants();
 
 Verdict run_seed(const Options &options, TraceSink *sink = nullptr);
+// The seed that this thread works on: for the handler of a crash.
+std::uint64_t current_seed();
 
 struct ManySeeds {
     std::uint64_t first = 1;

@@ -42,7 +42,8 @@ void Postgres::write(int session) {
 }
 
 void Postgres::insert(int session) {
-    inserted_ += 64 + static_cast<std::uint64_t>(world().random.below(static_cast<std::int64_t>(world().options.record_bytes)));
+    inserted_ +=
+        64 + static_cast<std::uint64_t>(world().random.below(static_cast<std::int64_t>(world().options.record_bytes)));
     const std::uint64_t lsn = inserted_;
     world().on(host_, Lane::backend, world().flush_time(), [this, session, lsn] { flush_commit(session, lsn); });
     took_step(1);
@@ -72,19 +73,20 @@ bool Postgres::released(std::uint64_t lsn) const {
     return false;
 }
 
+// How many of the rule's standbys say that they have flushed up to there?
+int Postgres::flushed_by(const StandbyRule &rule, std::uint64_t lsn) const {
+    int count = 0;
+    for (std::size_t standby = 0; standby < senders_.size(); standby++)
+        count += senders_[standby].connected && (rule.hosts >> standby & 1u) && senders_[standby].flushed >= lsn;
+    return count;
+}
+
 // SyncRepReleaseWaiters: the position that enough connected standbys say they have flushed.
 void Postgres::release_waiters() {
-    for (const StandbyRule &rule : rules_) {
-        std::array<std::uint64_t, hosts_max> flushed{};
-        int count = 0;
-        for (int standby = 0; standby < world().options.hosts; standby++)
-            if (const Sender &s = senders_[static_cast<std::size_t>(standby)]; s.connected && (rule.hosts >> standby & 1u))
-                flushed[static_cast<std::size_t>(count++)] = s.flushed;
-        if (rule.needed <= 0 || count < rule.needed)
-            continue;
-        std::sort(flushed.begin(), flushed.begin() + count, std::greater<>());
-        released_ = std::max(released_, flushed[static_cast<std::size_t>(rule.needed - 1)]);
-    }
+    for (const StandbyRule &rule : rules_)
+        for (const Sender &sender : senders_)
+            if (rule.needed > 0 && sender.connected && flushed_by(rule, sender.flushed) >= rule.needed)
+                released_ = std::max(released_, sender.flushed);
     for (std::size_t i = 0; i < waiters_.size();) {
         if (!released(waiters_[i].lsn)) {
             i++;

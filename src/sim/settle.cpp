@@ -50,8 +50,8 @@ std::string World::obstacle(bool wholly) {
     if (voters != expected || truth.configuration.voter_count() != expected)
         return std::to_string(voters) + " live voters of " + std::to_string(truth.configuration.voter_count()) +
                ", expected " + std::to_string(expected);
-    if (options.synchronous && (truth.configuration.sync.set.size() != expected ||
-                                truth.configuration.sync.quorum != expected / 2 + 1))
+    if (options.synchronous &&
+        (truth.configuration.sync.set.size() != expected || truth.configuration.sync.quorum != expected / 2 + 1))
         return "sync rule " + std::to_string(truth.configuration.sync.quorum) + " of " +
                std::to_string(truth.configuration.sync.set.size());
     return truth.configuration_in_force ? "" : "configuration is not in force";
@@ -109,7 +109,8 @@ bool World::settles_within(Time limit, bool wholly) {
         if (now() >= deadline) {
             if (tracing())
                 trace_hosts();
-            violation(Outcome::stuck, (wholly ? "L7: not whole after healing: " : "L1: not writable after healing: ") + why);
+            violation(Outcome::stuck,
+                      (wholly ? "L7: not whole after healing: " : "L1: not writable after healing: ") + why);
             return false;
         }
     }

@@ -58,14 +58,18 @@ void Postgres::accept(int standby) {
     const bool unseen = world().wal.branch(wal.branch).timeline != timeline_of(other.receiver_.term);
     if (diverged && (unseen || world().random.chance(0.3))) // or the fork lies in an earlier segment: refused
         return other.connect_later(pause);
-    sender = {.connected = true, .false_claim = diverged, .connection = sender.connection + 1, .sent = other.wal.lsn,
+    sender = {.connected = true,
+              .false_claim = diverged,
+              .connection = sender.connection + 1,
+              .sent = other.wal.lsn,
               .acknowledgement_fifo = sender.acknowledgement_fifo};
     Receiver &receiver = other.receiver_;
     receiver.connected = true;
     receiver.connection = sender.connection;
     receiver.upstream_epoch = host_.epoch(Lane::server);
     receiver.silent_since = world().now();
-    world().trace(world().host(standby), (diverged ? "streams although diverged, from " : "streams from ") + host_.name);
+    world().trace(world().host(standby),
+                  (diverged ? "streams although diverged, from " : "streams from ") + host_.name);
     other.acknowledge(other.wal.lsn);
     if (diverged)
         return other.claim_falsely();
@@ -95,8 +99,8 @@ void Postgres::drop_receiver() {
     Sender &sender = world().host(up).postgres.senders_[static_cast<std::size_t>(standby)];
     if (!host_.powered || sender.connection != receiver_.connection)
         return;
-    sender.acknowledgement_fifo = std::max(sender.acknowledgement_fifo + 1,
-                                           world().now() + world().network.latency(standby, up));
+    sender.acknowledgement_fifo =
+        std::max(sender.acknowledgement_fifo + 1, world().now() + world().network.latency(standby, up));
     const std::uint32_t connection = receiver_.connection;
     world().on(world().host(up), Lane::server, sender.acknowledgement_fifo - world().now(),
                [&w = world(), up, standby, connection] { w.host(up).postgres.disconnected(standby, connection); });

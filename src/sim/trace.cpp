@@ -12,14 +12,22 @@ namespace {
 
 char letter(Role role) {
     switch (role) {
-    case Role::passive: return '-';
-    case Role::joining: return 'J';
-    case Role::standby: return 's';
-    case Role::candidate: return 'c';
-    case Role::promoting: return 'p';
-    case Role::primary: return 'P';
-    case Role::deposed: return 'd';
-    case Role::stopping: return 'x';
+    case Role::passive:
+        return '-';
+    case Role::joining:
+        return 'J';
+    case Role::standby:
+        return 's';
+    case Role::candidate:
+        return 'c';
+    case Role::promoting:
+        return 'p';
+    case Role::primary:
+        return 'P';
+    case Role::deposed:
+        return 'd';
+    case Role::stopping:
+        return 'x';
     }
     return '?';
 }
@@ -67,7 +75,8 @@ void World::trace(Host &h, const std::string &text) {
 void World::trace_message(Host &h, const Message &message) {
     if (!sink_)
         return;
-    const bool regular = std::holds_alternative<Heartbeat>(message.body) || std::holds_alternative<HeartbeatReply>(message.body);
+    const bool regular =
+        std::holds_alternative<Heartbeat>(message.body) || std::holds_alternative<HeartbeatReply>(message.body);
     if (regular && !sink_->everything)
         return;
     std::string to = "?";

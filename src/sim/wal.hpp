@@ -21,8 +21,8 @@ struct WalPoint {
 
 struct Branch {
     Timeline timeline = Timeline::none;
-    WalPoint fork;                // end of the parent's part; no parent: fork.branch == no_branch
-    int writer = -1;              // host that was promoted
+    WalPoint fork;                  // end of the parent's part; no parent: fork.branch == no_branch
+    int writer = -1;                // host that was promoted
     std::uint64_t acknowledged = 0; // end of the newest commit a client got success for
     std::int64_t promoted_at = 0;
 };
@@ -43,9 +43,7 @@ public:
     bool contains(WalPoint head, WalPoint point) const;
     // The point at `lsn` (at most head.lsn) on the way to head.
     WalPoint at(WalPoint head, std::uint64_t lsn) const;
-    Position position(WalPoint point) const {
-        return {branch(point.branch).timeline, static_cast<Lsn>(point.lsn)};
-    }
+    Position position(WalPoint point) const { return {branch(point.branch).timeline, static_cast<Lsn>(point.lsn)}; }
     Lineage lineage(WalPoint head) const;
 
 private:

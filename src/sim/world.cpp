@@ -41,10 +41,10 @@ void World::violation(Outcome outcome, const std::string &text) {
 
 void World::dispatch(Scheduler::Slot slot) {
     const Callback &callback = scheduler.callback(slot);
-    verdict_.trace_hash = (verdict_.trace_hash ^ static_cast<std::uint64_t>(now()) ^
-                           (static_cast<std::uint64_t>(callback.lane) << 56) ^
-                           (static_cast<std::uint64_t>(static_cast<unsigned>(callback.host)) << 48)) *
-                          0x100000001B3ull;
+    verdict_.trace_hash =
+        (verdict_.trace_hash ^ static_cast<std::uint64_t>(now()) ^ (static_cast<std::uint64_t>(callback.lane) << 56) ^
+         (static_cast<std::uint64_t>(static_cast<unsigned>(callback.host)) << 48)) *
+        0x100000001B3ull;
     if (callback.lane != Lane::world) {
         Host &owner = host(callback.host);
         if (callback.epoch != owner.epoch(callback.lane))
@@ -121,7 +121,10 @@ void World::set_up_ready_made() {
     unsigned everybody = 0;
     for (int i = 0; i < options.hosts; i++) {
         const std::string &name = host(i).name;
-        c.members.push_back({static_cast<NodeId>(random.next() | 1), name, MemberKind::data, true,
+        c.members.push_back({static_cast<NodeId>(random.next() | 1),
+                             name,
+                             MemberKind::data,
+                             true,
                              {name, static_cast<std::uint16_t>(peer_port_base + i)},
                              {name, static_cast<std::uint16_t>(postgres_port_base + i)},
                              static_cast<std::uint16_t>(options.priority[static_cast<std::size_t>(i)])});

@@ -25,7 +25,8 @@ struct Counter : TraceSink {
 std::string story(const ManyVerdicts &result) {
     std::string text;
     for (const auto &[options, verdict] : result.violations)
-        text += "sim --seed " + std::to_string(options.seed) + " --verbose: " + verdict.violation + "\n" + describe(options);
+        text += "sim --seed " + std::to_string(options.seed) + " --verbose: " + verdict.violation + "\n" +
+                describe(options);
     return text;
 }
 
