@@ -23,6 +23,7 @@ namespace {
 constexpr std::size_t name_bytes_max = 63;
 constexpr std::size_t host_bytes_max = 255;
 constexpr std::size_t reason_bytes_max = 200;
+constexpr std::int64_t lease_ns_max = 60LL * 1000 * 1000 * 1000;
 constexpr std::size_t reuse_bytes_max = 8 * 1024; // memory for larger messages is not kept
 
 // The thread's one object of this type, empty.  Nothing here nests, so it is never in use twice.
@@ -141,6 +142,7 @@ void put(wire::Configuration &out, const Configuration &in) {
         out.add_sync_set(raw(id));
     out.set_sync_quorum(in.sync.quorum);
     out.set_synchronous(in.synchronous);
+    out.set_lease_ns(in.lease.count());
 }
 
 bool get(const wire::Configuration &in, Configuration &out) {
@@ -167,6 +169,9 @@ bool get(const wire::Configuration &in, Configuration &out) {
     }
     out.sync.quorum = static_cast<std::uint16_t>(in.sync_quorum());
     out.synchronous = in.synchronous();
+    if (in.lease_ns() < 0 || in.lease_ns() > lease_ns_max)
+        return false;
+    out.lease = Duration{in.lease_ns()};
     return true;
 }
 

@@ -56,6 +56,7 @@ struct Configuration {
     std::vector<Member> members; // sorted by id
     SyncRule sync;
     bool synchronous = true;     // the cluster's mode, as recorded by the primary
+    Duration lease{0};           // of the primary that recorded it: what voters promise at the least
 
     const Member *find(NodeId id) const;
     const Member *find(const std::string &name) const;

@@ -233,6 +233,7 @@ void Node::Impl::bootstrap(const Bootstrap &event) {
     c.system_identifier = event.system_identifier;
     c.version = {durable.term, 1};
     c.synchronous = settings.synchronous;
+    c.lease = settings.lease_duration;
     c.members = {own_member()};
     c.members[0].voter = true;
     if (settings.synchronous)

@@ -59,7 +59,7 @@ void Node::Impl::schedule_election() {
     const Duration chance = promise_void ? jitter_on_evidence : settings.heartbeat_interval / 8;
     Instant earliest = promise_void ? now : std::max(promise_until, now);
     if (!promise_void && promise_until == long_ago) // restarted: an earlier promise may still bind us
-        earliest = std::max(earliest, started + settings.lease_duration);
+        earliest = std::max(earliest, started + promised_lease());
     election_due = earliest + step * static_cast<std::int64_t>(rank()) + jitter(chance);
 }
 

@@ -15,6 +15,7 @@
 #include "node.hpp"
 #include "quorum.hpp"
 
+#include <algorithm>
 #include <optional>
 
 namespace pg_ha {
@@ -110,6 +111,9 @@ struct Node::Impl {
     const Configuration &configuration() const { return durable.configuration; }
     bool is_member() const { return configuration().find(durable.self) != nullptr; }
     bool is_voter() const { return configuration().is_voter(durable.self); }
+    // Settings may differ between servers: a primary uses the shorter, a voter promises the longer.
+    Duration own_lease() const { return std::min(settings.lease_duration, configuration().lease); }
+    Duration promised_lease() const { return std::max(settings.lease_duration, configuration().lease); }
     bool acts() const { return role == Role::promoting || role == Role::primary; }
     bool sync_protects() const { return configuration().synchronous && configuration().sync.quorum >= 2; }
     void bootstrap(const Bootstrap &event);
@@ -149,7 +153,7 @@ struct Node::Impl {
     void on_vote_request(const Message &message, const VoteRequest &request);
     Refusal refusal_before_gate(NodeId candidate, const VoteRequest &request) const;
     bool behind(const VoteRequest &request) const;
-    bool just_restarted() const { return promise_until == long_ago && now < started + settings.lease_duration; }
+    bool just_restarted() const { return promise_until == long_ago && now < started + promised_lease(); }
     void answer_vote(NodeId candidate, const VoteRequest &request, Refusal refusal);
     void gate_closed(const LocalState &state);
     void decide_vote();

@@ -104,7 +104,7 @@ void Node::Impl::update_lease() {
     Instant until = long_ago;
     const bool may_acknowledge = term_in_force && sync_known && rules_meet(sync_in_effect, configuration().sync);
     if (may_acknowledge)
-        until = leases.until(configuration(), durable.self, round_sent, settings.lease_duration);
+        until = leases.until(configuration(), durable.self, round_sent, own_lease());
     if (until <= now)
         until = long_ago;
     if (until != lease_until) {
@@ -160,6 +160,7 @@ void Node::Impl::first_record() {
 // the old record and the new one (I9).
 void Node::Impl::record(Configuration next, const std::string &why) {
     next.version = {durable.term, configuration().version.index + 1};
+    next.lease = settings.lease_duration;
     durable.configuration = std::move(next);
     record_in_force = false;
     persist();

@@ -74,7 +74,7 @@ void Node::Impl::follow(const Message &message, const Heartbeat &heartbeat) {
     leader_gone = false;
     promise_void = false;
     clean_stop_until = never;
-    promise_until = now + settings.lease_duration;
+    promise_until = now + promised_lease();
     if (!heartbeat.lineage.empty())
         leader_lineage = heartbeat.lineage;
     if (heartbeat.lineage_confirmed != Lsn::none) {
@@ -181,7 +181,7 @@ bool Node::Impl::ends_leadership(const Resignation &which) const {
         return which.term > durable.term;
     if (leader != NodeId::none)
         return which.incarnation >= leader_incarnation;
-    return promise_until != long_ago || now >= started + settings.lease_duration;
+    return promise_until != long_ago || now >= started + promised_lease();
 }
 
 void Node::Impl::note_resigned(const Resignation &which, bool clean, const std::string &how) {

@@ -113,6 +113,7 @@ private:
     void create(const std::vector<std::string> &names) {
         Configuration c;
         c.cluster = cluster_;
+        c.lease = Settings{}.lease_duration;
         c.version = {static_cast<Term>(1), 1};
         for (std::size_t i = 0; i < names.size(); ++i) {
             c.members.push_back({static_cast<NodeId>(i + 1), names[i], MemberKind::data, true, {names[i], 7432}, {names[i], 5432}, 100});

@@ -26,6 +26,7 @@ Position position(unsigned timeline, std::uint64_t lsn) { return {static_cast<Ti
 Configuration three_voters() {
     Configuration c;
     c.cluster = cluster;
+    c.lease = Settings{}.lease_duration;
     c.version = {term(1), 1};
     for (unsigned n = 1; n <= 3; ++n) {
         c.members.push_back({id(n), "n" + std::to_string(n), MemberKind::data, true, {"h", 1}, {"h", 2}, 100});
@@ -403,4 +404,18 @@ TEST_F(Schedule, ACandidateWaitsLongerForASlowDisk) {
         }
     }
     EXPECT_EQ(role(), Role::promoting);
+}
+
+// The primary was given a longer lease than this voter's own setting: the promise has to last as long.
+TEST_F(Schedule, AVoterPromisesAtLeastTheLeaseThatThePrimaryRecorded) {
+    settings.lease_duration = milliseconds(500);
+    disk.configuration.lease = seconds(2);
+    start(2);
+    pass(seconds(3));
+    hear(1, 1, primary_heartbeat(1, 1));
+    now += milliseconds(1500);
+    out.clear();
+    hear(3, 1, request(true, 2, local.position));
+    ASSERT_EQ(sent<VoteReply>().size(), 1u);
+    EXPECT_EQ(sent<VoteReply>()[0].refusal, Refusal::promised);
 }
