@@ -1,5 +1,5 @@
 # Developer commands, beside what PGXS gives.  `make help` lists them.
-.PHONY: archives unit sim format lint help
+.PHONY: archives unit sim format lint models help
 
 archives: $(BUILD)/build.ninja
 	cmake --build $(BUILD) --target pg_ha_core pg_ha_agent pg_ha_net
@@ -20,6 +20,9 @@ SEEDS ?= 1000
 sim: $(BUILD)/build.ninja ## simulate: make sim SEEDS=20000, or replay one with make sim SEED=7
 	cmake --build $(BUILD) --target sim
 	$(BUILD)/sim $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))
+
+models: ## Spin models of the protocol and their planted bugs; QUICK=1 for small bounds
+	BUILD=$(abspath $(BUILD)) scripts/models $(if $(QUICK),--quick)
 
 format: ## clang-format over our sources
 	clang-format -i $(wildcard src/*/*.[ch]pp src/*/tests/*.[ch]pp)

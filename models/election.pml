@@ -117,6 +117,21 @@ inline check_nothing_lost(t) {
     i = 0
 }
 
+// What reaches a primary that is none any more cannot matter; keeping it would only multiply states.
+#define LISTENS(t) (role[leader_of[t] - 1] == PRIMARY && writes_on[leader_of[t] - 1] == t)
+inline acknowledge(n, t) {
+    if
+    :: LISTENS(t) -> FLUSHED(t, n) = lsn[n]
+    :: else
+    fi
+}
+inline depose(me) {
+    role[me] = DEPOSED;
+    FLUSHED(writes_on[me], 0) = 0;
+    FLUSHED(writes_on[me], 1) = 0;
+    FLUSHED(writes_on[me], 2) = 0
+}
+
 // ---- standing and winning ----------------------------------------------------------------------------
 
 // Gate, position, term and own vote in one step: nothing can be acknowledged while the gate is shut.
@@ -176,7 +191,7 @@ inline shut_gate_for(me, c) {
     asked[me] = ID(c);
 #ifndef FENCE_FORGOTTEN
     if
-    :: role[me] == PRIMARY -> role[me] = DEPOSED
+    :: role[me] == PRIMARY -> depose(me)
     :: else
     fi;
 #endif
@@ -226,14 +241,14 @@ inline follow(me, t) {
     :: else
     fi;
     if
-    :: role[me] == PRIMARY -> role[me] = DEPOSED
+    :: role[me] == PRIMARY -> depose(me)
     :: role[me] == CANDIDATE -> role[me] = STANDBY
     :: else
     fi;
     if
     :: role[me] == STANDBY && known[me] && asked[me] == NOBODY && DESCENDS(me, t) ->
         gate[me] = t;
-        FLUSHED(t, me) = lsn[me] // PostgreSQL reports where it stands, and nobody asks on which timeline
+        acknowledge(me, t) // PostgreSQL reports where it stands, and nobody asks on which timeline
     :: else
     fi
 }
@@ -249,7 +264,7 @@ inline receive(me) {
 #endif
     timeline[me] = ENTRY(gate[me], lsn[me]);
     lsn[me]++;
-    FLUSHED(gate[me], me) = lsn[me]
+    acknowledge(me, gate[me])
 }
 
 // ---- the primary's PostgreSQL ---------------------------------------------------------------------------
@@ -283,6 +298,10 @@ inline answer(me) {
 }
 
 inline crash(me) {
+    if
+    :: role[me] == PRIMARY -> depose(me)
+    :: else
+    fi;
     role[me] = STANDBY;
     gate[me] = 0;
     writes_on[me] = 0;
