@@ -13,18 +13,14 @@ constexpr int leases_until_whole = 60;
 constexpr int leases_of_calm = 5;
 } // namespace
 
-// Is there still a majority of voters that remember who they are, by the newest configuration?
-bool World::quorum_survives() {
+// A majority that has forgotten who it is, or the loss of the only member that had a commit, is beyond
+// help without a person.  Judged by the newest configuration.
+bool World::quorum_survives() const {
     const Configuration *newest = nullptr;
     for (const std::unique_ptr<Host> &h : hosts_)
         if (h->disk.state() && (!newest || h->disk.state()->configuration.version > newest->version))
             newest = &h->disk.state()->configuration;
-    if (!newest || newest->cluster == no_cluster)
-        return false;
-    std::size_t left = 0;
-    for (const std::unique_ptr<Host> &h : hosts_)
-        left += h->disk.state() && newest->is_voter(h->disk.state()->self);
-    return 2 * left > newest->voter_count();
+    return newest && newest->cluster != no_cluster && could_elect(*newest, nullptr);
 }
 
 // Why the cluster has not settled yet; empty if it has.

@@ -165,21 +165,24 @@ Host *World::acting_primary() {
     return newest;
 }
 
-bool World::can_lose_identity(const Host &loser) {
-    for (const std::unique_ptr<Host> &witness : hosts_) {
-        if (!witness->disk.state() || witness->disk.state()->configuration.cluster == no_cluster)
+// Do enough voters and enough members of S still know who they are?
+bool World::could_elect(const Configuration &c, const Host *loser) const {
+    std::size_t voters = 0, counted = 0;
+    for (const std::unique_ptr<Host> &h : hosts_) {
+        if (h.get() == loser || !h->disk.state())
             continue;
-        const Configuration &c = witness->disk.state()->configuration;
-        std::size_t left = 0;
-        for (const std::unique_ptr<Host> &h : hosts_)
-            left += h.get() != &loser && h->disk.state() && c.is_voter(h->disk.state()->self);
-        std::size_t counted = 0; // of S: a winner needs an answer from more than cannot be missing
-        for (const std::unique_ptr<Host> &h : hosts_)
-            counted += h.get() != &loser && h->disk.state() &&
-                       std::find(c.sync.set.begin(), c.sync.set.end(), h->disk.state()->self) != c.sync.set.end();
-        if (2 * left <= c.voter_count() || counted + c.sync.quorum <= c.sync.set.size())
-            return false;
+        const NodeId id = h->disk.state()->self;
+        voters += c.is_voter(id);
+        counted += std::find(c.sync.set.begin(), c.sync.set.end(), id) != c.sync.set.end();
     }
+    return 2 * voters > c.voter_count() && (c.sync.set.empty() || counted + c.sync.quorum > c.sync.set.size());
+}
+
+bool World::can_lose_identity(const Host &loser) const {
+    for (const std::unique_ptr<Host> &h : hosts_)
+        if (h->disk.state() && h->disk.state()->configuration.cluster != no_cluster &&
+            !could_elect(h->disk.state()->configuration, &loser))
+            return false;
     return true;
 }
 

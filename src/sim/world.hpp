@@ -64,7 +64,7 @@ public:
     // The server that may acknowledge commits now; the newest, if there are several.  Null: nobody.
     Host *acting_primary();
     // Would the voters of every known configuration still have a majority without this host's identity?
-    bool can_lose_identity(const Host &host);
+    bool can_lose_identity(const Host &loser) const;
 
     // -- time
     Time now() const { return scheduler.now(); }
@@ -95,7 +95,8 @@ private:
     bool settles_within(Time limit, bool wholly);
     std::string obstacle(bool wholly);
     std::string member_obstacle(Host &host, Host &primary, const Status &truth);
-    bool quorum_survives();
+    bool quorum_survives() const;
+    bool could_elect(const Configuration &configuration, const Host *loser) const;
     void trace_hosts();
 
     TraceSink *sink_;
