@@ -506,10 +506,10 @@ init {
 }
 
 // Planted bugs, and what each leads to (all: an acknowledged commit is missing on the next primary):
-//   W_LOWERED_IN_POSTGRES_FIRST  commits count that the old election quorum need not meet (with
-//                                RULES_NOT_COMPARED, since the comparison I9 alone would fence it)
+//   W_LOWERED_IN_POSTGRES_FIRST  commits count that the old election quorum need not meet
 //   NO_CATCH_UP                  the smaller election quorum does not meet older commits
 //   ACK_BEFORE_OWN_TERM_RECORD   a primary acknowledges by a rule that the next one need not be shown
-//   TWO_AT_ONCE                  a step that loosens and one that tightens in one record (with RULES_NOT_COMPARED)
+//   TWO_AT_ONCE                  S grows and w rises in one record; with RULES_NOT_COMPARED, since the
+//                                comparison of I9 alone would fence such a primary
 //   STEP_NOT_IN_FORCE            the second half, and the next step, do not wait for the majority
 //   PRIMARY_OUTSIDE_S_COUNTS     'ANY w-1 (S)' also on a primary that is no member of S
