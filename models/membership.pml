@@ -88,10 +88,11 @@ inline stand(me) {
     granted[me] = BIT(me)
 }
 
-// The voter goes by its own configuration: it is a voter, and the candidate is a member (here: a voter).
+// The voter goes by its own configuration, unless the candidate has a newer one, by which it will count.
+// (The code also refuses candidates that are no members: fewer votes than here.)
 #define MAY_VOTE(me, c) \
     (role[c] == CANDIDATE && (term[c] > term[me] || (term[c] == term[me] && !voted[me])) && \
-     HAS(VOTERS(me), me) && HAS(VOTERS(me), c))
+     (HAS(VOTERS(me), me) || record[c] > record[me]))
 inline give_vote(me, c) {
     new_term(me, term[c]);
     voted[me] = true

@@ -110,12 +110,8 @@ inline count_bits(bits) {
 #endif
 #define SAME_RULE(me) (pg_set[me] == SET(me) && pg_quorum[me] == QUORUM(me))
 
-// PostgreSQL waits for so many others out of S.  A primary that is not in S does not count itself.
-#ifdef PRIMARY_OUTSIDE_S_COUNTS
+// 'ANY w-1 (S)': PostgreSQL waits for so many others out of S and takes the primary for one of the w.
 #define OTHERS(me) (pg_quorum[me] - 1)
-#else
-#define OTHERS(me) (pg_quorum[me] - HAS(pg_set[me], me))
-#endif
 
 // count: how many members of the set have everything up to there.
 inline count_flushed(me, set, upto, itself) {
@@ -233,8 +229,12 @@ inline win(me) {
         fi
     }
     i = 0;
-    // I8: the first configuration of the term, with the rule it was shown.
+    // I8: the first configuration of the term, with the rule it was shown; I5: the winner enters S.
+#ifdef PRIMARY_OUTSIDE_S
     set_of[FIRST_OF(term[me])] = SET(me);
+#else
+    set_of[FIRST_OF(term[me])] = SET(me) | BIT(me);
+#endif
     quorum_of[FIRST_OF(term[me])] = QUORUM(me);
     put_record(me, FIRST_OF(term[me]));
 #ifdef ACK_BEFORE_OWN_TERM_RECORD
@@ -404,7 +404,7 @@ inline crash(me) {
 
 #define PRIMARY_STEPS(me, x) \
     :: d_step { SETTLED(me) && ROOM(me) && !HAS(SET(me), x) -> record_first(me, SET(me) | BIT(x), QUORUM(me)) } \
-    :: d_step { SETTLED(me) && ROOM(me) && HAS(SET(me), x) && QUORUM(me) < SIZE(SET(me)) -> \
+    :: d_step { SETTLED(me) && ROOM(me) && HAS(SET(me), x) && x != me && QUORUM(me) < SIZE(SET(me)) -> \
                 postgres_first(me, SET(me) & ~BIT(x), QUORUM(me)) }
 
 proctype node(byte me) {
@@ -463,12 +463,12 @@ end:do // terms are bounded, so everything may come to rest
     od
 }
 
-// Node 0 is the primary of term 1; any rule is in force; nobody has any WAL.
+// Node 0 is the primary of term 1; any rule with it in S is in force; nobody has any WAL.
 init {
     byte s = 1, q = 1;
     atomic {
         do
-        :: s < BIT(DATA) - 1 -> s++
+        :: s < BIT(DATA) - 1 -> s = s + 2 // node 0 is bit 0
         :: break
         od;
         do
@@ -512,4 +512,5 @@ init {
 //   TWO_AT_ONCE                  S grows and w rises in one record; with RULES_NOT_COMPARED, since the
 //                                comparison of I9 alone would fence such a primary
 //   STEP_NOT_IN_FORCE            the second half, and the next step, do not wait for the majority
-//   PRIMARY_OUTSIDE_S_COUNTS     'ANY w-1 (S)' also on a primary that is no member of S
+//   PRIMARY_OUTSIDE_S            a winner that is no member of S stays outside, and PostgreSQL counts it
+//                                among the w all the same
