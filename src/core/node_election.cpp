@@ -152,10 +152,13 @@ void Node::Impl::answer_vote(NodeId candidate, const VoteRequest &request, Refus
 // The gate is shut and the position read: now a vote may be decided or a campaign begin.
 void Node::Impl::gate_closed(const LocalState &state) {
     local = state;
+    gate_shutting = false;
     if (pending_vote)
         decide_vote();
-    if (!campaign_after_gate)
+    if (!campaign_after_gate) {
+        consider_gate(); // the position can't move any more: now it may be compared
         return;
+    }
     campaign_after_gate = false;
     if (!may_stand()) {
         schedule_election();

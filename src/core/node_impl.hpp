@@ -67,6 +67,7 @@ struct Node::Impl {
     bool leader_gone = false;         // its kernel says nobody is there
     bool stream_ended = false;
     bool gate_open = false;
+    bool gate_shutting = false;       // asked for; until GateClosed the position may be older than what was received
     NodeId gate_leader = NodeId::none;
     Instant election_due = never;
 

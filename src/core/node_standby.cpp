@@ -127,13 +127,14 @@ void Node::Impl::adopt_configuration(const Configuration &next, bool store) {
 
 void Node::Impl::shut_gate() {
     gate_open = false;
+    gate_shutting = true;
     out.push_back(CloseGate{});
 }
 
 // I4: stream only from the primary of the stored term, and only when our WAL is part of its history.
 void Node::Impl::consider_gate() {
-    if (role != Role::standby || ballot || settings.kind == MemberKind::witness || leader == NodeId::none ||
-        leader == durable.self || leader_lineage.empty() || !local.in_recovery)
+    if (role != Role::standby || ballot || gate_shutting || settings.kind == MemberKind::witness ||
+        leader == NodeId::none || leader == durable.self || leader_lineage.empty() || !local.in_recovery)
         return;
     if (!local.position_known) {
         if (!gate_open)
