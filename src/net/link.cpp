@@ -50,9 +50,10 @@ void Link::dial(bool last_address_failed) {
     state_ = State::connecting;
     const tcp::endpoint *target = resolver_.next(last_address_failed);
     if (target == nullptr) {
-        network_.log(NetLogLevel::warning, "name/" + address(),
-                     "could not resolve host name of peer " + address() + ": " + resolver_.error() +
-                         ". Check pg_ha.peers, or use a numeric address.");
+        if (!resolver_.error().empty())
+            network_.log(NetLogLevel::warning, "name/" + address(),
+                         "could not resolve host name of peer " + address() + ": " + resolver_.error() +
+                             ". Check pg_ha.peers, or use a numeric address.");
         wait_and_dial(pace(), true);
         return;
     }
