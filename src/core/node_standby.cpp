@@ -109,6 +109,8 @@ void Node::Impl::consider_configuration(const Configuration &shown, Term shown_i
         return;
     if (shown.version.term > durable.term)
         adopt_term(shown.version.term);
+    else if (role == Role::candidate && shown.version.term == durable.term)
+        lose_ballot("another node has won this term"); // old votes must not be counted by the winner's record
     adopt_configuration(shown, true);
 }
 

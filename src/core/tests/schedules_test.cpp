@@ -419,3 +419,27 @@ TEST_F(Schedule, AVoterPromisesAtLeastTheLeaseThatThePrimaryRecorded) {
     ASSERT_EQ(sent<VoteReply>().size(), 1u);
     EXPECT_EQ(sent<VoteReply>()[0].refusal, Refusal::promised);
 }
+
+// A record of the candidate's own term exists: somebody else has won that term.  By a record that has
+// fewer voters, old votes could make a second winner.  Found by models/membership.pml.
+TEST_F(Schedule, ACandidateShownARecordOfItsOwnTermHasLost) {
+    start(2);
+    hear(1, 1, primary_heartbeat(1, 1));
+    hear(1, 1, Resign{false});
+    pass(milliseconds(8));
+    hear(3, 1, VoteReply{true, term(2), true, Refusal::none, local.position, {}});
+    ASSERT_EQ(role(), Role::candidate);
+    Configuration fewer = three_voters();
+    fewer.version = {term(2), 5};
+    std::erase_if(fewer.members, [](const Member &m) { return m.id == id(1); });
+    fewer.sync.set = {id(2), id(3)};
+    Heartbeat shows;
+    shows.sent = now;
+    shows.leader = id(1);
+    shows.config_version = fewer.version;
+    shows.configuration = fewer;
+    shows.self = report(3, 2);
+    hear(3, 2, shows);
+    hear(3, 2, VoteReply{false, term(2), true, Refusal::none, local.position, {}});
+    EXPECT_NE(role(), Role::promoting);
+}
