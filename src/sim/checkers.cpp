@@ -135,8 +135,8 @@ void Checkers::flushed(Host &host, WalPoint before, WalPoint after) {
 }
 
 void Checkers::false_claim(Host &host) {
-    statistics.false_claims++;
-    world_.trace(host, "claims to have WAL that its upstream does not have");
+    world_.unsafe("S9: " + host.name + " streams at " + to_string(world_.wal.position(host.postgres.wal)) +
+                  ", which its upstream does not have: each of its replies is a false acknowledgement");
 }
 
 // ---- commits -------------------------------------------------------------------------------------------------

@@ -26,7 +26,6 @@ struct Statistics {
     std::uint64_t late_answers = 0; // given after a later primary's, for commits it has
     std::uint64_t overlaps = 0;     // asynchronous: answers after a later primary's, machine paused in between
     std::uint64_t lost = 0;         // asynchronous: promotions that lost acknowledged commits
-    std::uint64_t false_claims = 0;
     std::uint64_t liveness_skipped = 0;
     Time virtual_time = 0;
 };

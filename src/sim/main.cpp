@@ -138,11 +138,10 @@ int run(const Arguments &arguments) {
     if (!result.violations.empty())
         explain(result.violations.front().first, result.violations.front().second);
     const Statistics &t = result.total;
-    std::printf("late answers %llu, asynchronous: overlaps %llu, lost %llu; false claims of standbys %llu; "
-                "without a quorum at the end %llu\n",
+    std::printf("late answers %llu; asynchronous: overlaps %llu, promotions that lost commits %llu; beyond help at the "
+                "end %llu\n",
                 static_cast<unsigned long long>(t.late_answers), static_cast<unsigned long long>(t.overlaps),
-                static_cast<unsigned long long>(t.lost), static_cast<unsigned long long>(t.false_claims),
-                static_cast<unsigned long long>(t.liveness_skipped));
+                static_cast<unsigned long long>(t.lost), static_cast<unsigned long long>(t.liveness_skipped));
     std::printf("%s\n", summary(result).c_str());
     return result.violations.empty() ? 0 : static_cast<int>(result.violations.front().second.outcome);
 }

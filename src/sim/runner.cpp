@@ -26,7 +26,6 @@ void add(Statistics &total, const Statistics &one) {
     total.late_answers += one.late_answers;
     total.overlaps += one.overlaps;
     total.lost += one.lost;
-    total.false_claims += one.false_claims;
     total.liveness_skipped += one.liveness_skipped;
     total.virtual_time += one.virtual_time;
 }

@@ -43,7 +43,7 @@ TEST_F(Simulation, HoldsItsPromisesInManySeeds) {
 
 // Seeds that broke a promise once, each by a defect of its own.
 TEST_F(Simulation, HoldsItsPromisesWhereItOnceBrokeThem) {
-    for (const std::uint64_t seed : {1, 84, 336, 582, 1085, 1479, 1561, 3912, 114123}) {
+    for (const std::uint64_t seed : {1, 84, 336, 582, 1085, 1479, 1561, 3912, 114123, 216553, 524733}) {
         const Verdict verdict = run_seed(draw_options(seed));
         EXPECT_EQ(verdict.outcome, Outcome::good) << "seed " << seed << ": " << verdict.violation;
     }
