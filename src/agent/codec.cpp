@@ -24,7 +24,7 @@ constexpr std::size_t name_bytes_max = 63;
 constexpr std::size_t host_bytes_max = 255;
 constexpr std::size_t reason_bytes_max = 200;
 constexpr std::int64_t lease_ns_max = 60LL * 1000 * 1000 * 1000;
-constexpr std::size_t reuse_bytes_max = 8 * 1024; // memory for larger messages is not kept
+constexpr std::size_t reuse_bytes_max = 8192; // memory for larger messages is not kept
 
 // The thread's one object of this type, empty.  Nothing here nests, so it is never in use twice.
 template <typename Wire> class Reused {

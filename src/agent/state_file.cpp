@@ -28,7 +28,7 @@ namespace pg_ha {
 
 namespace {
 
-constexpr std::size_t slot_bytes = 64 * 1024;
+constexpr std::size_t slot_bytes = 65536;
 constexpr std::size_t file_bytes = 2 * slot_bytes;
 constexpr std::uint32_t magic = 0x41684770; // "pGhA"
 constexpr std::uint32_t format = 1;

@@ -20,8 +20,8 @@ namespace pg_ha {
 
 namespace {
 
-constexpr std::size_t scratch_bytes = 16 * 1024; // one TLS record
-constexpr std::size_t out_bytes_kept = 64 * 1024;
+constexpr std::size_t scratch_bytes = 16384; // one TLS record
+constexpr std::size_t out_bytes_kept = 65536;
 
 bool closed_by_peer(int error) { return error == ECONNRESET || error == EPIPE || error == ECONNABORTED; }
 
@@ -228,7 +228,7 @@ void Channel::tls_failed(int result) {
     }
 }
 
-void Channel::fail(Closure closure) {
+void Channel::fail(const Closure &closure) {
     if (closed_)
         return;
     const std::shared_ptr<Channel> self = shared_from_this();

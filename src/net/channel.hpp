@@ -91,7 +91,7 @@ private:
     void wait_writable();
     void account_sent();
     void tls_failed(int result);
-    void fail(Closure closure);
+    void fail(const Closure &closure);
 
     ChannelShared &shared_;
     ChannelUser *user_;

@@ -57,15 +57,16 @@ void Link::dial(bool last_address_failed) {
         wait_and_dial(pace(), true);
         return;
     }
+    target_ = lost_ && !last_address_failed ? home_ : *target;
     boost::system::error_code error;
     socket_ = tcp::socket(network_.io());
-    socket_.open(target->protocol(), error);
+    socket_.open(target_.protocol(), error);
     if (error) {
         connect_failed(error);
         return;
     }
     set_link_options(socket_, link_timeout(network_.heartbeat_interval()));
-    socket_.async_connect(*target,
+    socket_.async_connect(target_,
                           [self = shared_from_this()](const boost::system::error_code &result) { self->connected(result); });
     timer_.expires_after(steady(connect_patience));
     timer_.async_wait([self = shared_from_this()](const boost::system::error_code &cancelled) {
@@ -95,7 +96,7 @@ void Link::connect_failed(const boost::system::error_code &error) {
     network_.log(NetLogLevel::debug, {}, "could not connect to peer " + describe() + ": " + error.message());
     ++failures_;
     wait_and_dial(pace(), true);
-    if (refused_by_kernel && lost_)
+    if (refused_by_kernel && lost_ && target_ == home_)
         gone();
 }
 
@@ -141,6 +142,7 @@ void Link::greeted(std::string_view payload) {
     channel_->set_established();
     state_ = State::established;
     established_at_ = SteadyClock::now();
+    home_ = target_;
     lost_ = gone_told_ = false;
     failures_ = refusals_ = 0;
     network_.forget_log("refused/" + address());
@@ -242,11 +244,8 @@ void Link::suspect() {
 
 // Our link still stands, but the peer's own ended: does anybody accept there?
 void Link::probe() {
-    const tcp::endpoint *target = resolver_.next(false);
-    if (target == nullptr)
-        return;
     auto socket = std::make_shared<tcp::socket>(network_.io());
-    socket->async_connect(*target, [self = shared_from_this(), socket](const boost::system::error_code &error) {
+    socket->async_connect(home_, [self = shared_from_this(), socket](const boost::system::error_code &error) {
         if (self->state_ != State::closed && error == asio::error::connection_refused)
             self->gone();
     });

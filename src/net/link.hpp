@@ -3,7 +3,8 @@
 // A link that we dial, and dial again for as long as the peer is wanted.  Also the witness of hard
 // evidence: an established link that the peer's kernel closed or reset, and a reconnect that its
 // kernel refuses, mean that nobody is there any more (peer_gone).  Silence, timeouts and our own
-// deadlines never mean that, and neither does a peer that accepts again.
+// deadlines never mean that, and neither does a peer that accepts again.  Only the address where the
+// peer was counts: another address of the same name may refuse for reasons of its own.
 //
 // The first reconnect after such a loss starts at once, since it is the failover's first step;
 // later ones are paced by the heartbeat interval with jitter, at most one a second.  So are links that
@@ -74,6 +75,8 @@ private:
     boost::asio::steady_timer timer_;     // the next dial, or the end of patience while connecting
     std::shared_ptr<Channel> channel_;
     Greeting peer_;
+    boost::asio::ip::tcp::endpoint target_; // of the latest dial
+    boost::asio::ip::tcp::endpoint home_;   // where the peer was when the link was last established
     bool lost_ = false;           // was established, then closed by the peer's kernel; not back since
     bool gone_told_ = false;      // of the present loss
     SteadyClock::time_point established_at_;
