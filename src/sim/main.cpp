@@ -109,8 +109,10 @@ void explain(const Options &options, const Verdict &verdict) {
     std::printf("violation: %s\n", verdict.violation.c_str());
     if (again.trace_hash != verdict.trace_hash)
         std::printf("warning: the second run of this seed went another way\n");
-    std::printf("replay: %s   (or: make sim SEED=%llu)\n", replay_command(options).c_str(),
-                static_cast<unsigned long long>(options.seed));
+    std::printf("replay: %s", replay_command(options).c_str());
+    if (options.sabotage == Sabotage::none)
+        std::printf("   (or: make sim SEED=%llu)", static_cast<unsigned long long>(options.seed));
+    std::printf("\n");
 }
 
 int replay(const Arguments &arguments) {
