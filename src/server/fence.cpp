@@ -6,9 +6,9 @@
 //
 // Two looks per writing transaction, one clock reading each; a transaction without an xid pays
 // nothing.
-//  1. Before (PRE_COMMIT, PRE_PREPARE; COMMIT PREPARED and NOTIFY in the utility hook, because their
-//     xid or their record comes where PRE_COMMIT doesn't see it): wait pg_ha.fence_wait for the
-//     lease, then ERROR 25006, which rolls back.
+//  1. Before (PRE_COMMIT, PRE_PREPARE; COMMIT PREPARED, ROLLBACK PREPARED and NOTIFY in the utility
+//     hook, because their xid or their record comes where PRE_COMMIT doesn't see it): wait
+//     pg_ha.fence_wait for the lease, then ERROR 25006, which rolls back.
 //  2. After the commit record and the wait for the standbys (COMMIT, PREPARE): nothing can be undone,
 //     an ERROR would be a PANIC, so the connection is closed without an answer, by the same flags
 //     that PostgreSQL's own synchronous wait uses.  The client does not know the outcome, which is
@@ -46,8 +46,11 @@ ProcessUtility_hook_type earlier_utility_hook = nullptr;
 
 // Set before the commit record is written, used after it.
 bool quorum_wanted = false;                  // this commit will wait for the standbys
-bool prepared_committed = false;             // by COMMIT PREPARED, whose own transaction has no xid
-XLogRecPtr prepared_end = InvalidXLogRecPtr; // end of its record, if it waited for the standbys
+// COMMIT PREPARED and ROLLBACK PREPARED finish a transaction that is not the one they run in.  An answered
+// ROLLBACK PREPARED must last as well: nobody would ever finish the transaction on the next primary.
+bool prepared_finished = false;
+bool prepared_committed = false;
+XLogRecPtr prepared_end = InvalidXLogRecPtr; // end of the record, if it waited for the standbys
 
 bool fence_applies() {
     return IsUnderPostmaster && shared && pg_atomic_read_u32(&shared->armed) != 0;
@@ -67,7 +70,7 @@ bool commit_is_synchronous() {
     return max_wal_senders > 0 && synchronous_commit >= SYNCHRONOUS_COMMIT_REMOTE_FLUSH && standbys_defined();
 }
 
-// remote_apply waits for the replay of commit records only, not for that of PREPARE.
+// remote_apply waits for the replay of commit records only, not for that of PREPARE or ROLLBACK PREPARED.
 XLogRecPtr confirmed_by_quorum(bool commit) {
     bool apply = commit && synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_APPLY;
     return reinterpret_cast<volatile WalSndCtlData *>(WalSndCtl)
@@ -121,7 +124,7 @@ void check_before(const char *what) {
 }
 
 // `end`: up to where the quorum must have confirmed; invalid: nothing to confirm.
-void check_after(bool commit, XLogRecPtr end) {
+void check_after(bool commit, const char *what, XLogRecPtr end) {
     bool unconfirmed = !XLogRecPtrIsInvalid(end) && standbys_defined() && confirmed_by_quorum(commit) < end;
     if (lease_holds() && !unconfirmed)
         return;
@@ -130,7 +133,7 @@ void check_after(bool commit, XLogRecPtr end) {
     InterruptPending = true;
     uint32 high = static_cast<uint32>(end >> 32);
     uint32 low = static_cast<uint32>(end);
-    ereport(LOG, (errmsg("closing the connection instead of answering %s", commit ? "COMMIT" : "PREPARE TRANSACTION"),
+    ereport(LOG, (errmsg("closing the connection instead of answering %s", what),
                   unconfirmed
                       ? errdetail("The transaction is durable here, but the quorum has not confirmed %X/%X.", high, low)
                       : errdetail("The lease ended while the transaction was being made durable.")));
@@ -138,6 +141,7 @@ void check_after(bool commit, XLogRecPtr end) {
 
 void forget_transaction() {
     quorum_wanted = false;
+    prepared_finished = false;
     prepared_committed = false;
     prepared_end = InvalidXLogRecPtr;
 }
@@ -153,16 +157,18 @@ void before_commit() {
 }
 
 void after_commit() {
-    bool wrote = prepared_committed;
+    bool wrote = prepared_finished;
+    bool commit = !prepared_finished || prepared_committed;
     XLogRecPtr end = prepared_end;
     if (TransactionIdIsValid(GetTopTransactionIdIfAny())) {
         wrote = true;
+        commit = true;
         end = quorum_wanted ? XactLastCommitEnd : InvalidXLogRecPtr;
     }
     forget_transaction();
     // An autovacuum worker answers nobody.
     if (wrote && fence_applies() && !IsAutoVacuumWorkerProcess())
-        check_after(true, end);
+        check_after(commit, commit ? "COMMIT" : "ROLLBACK PREPARED", end);
 }
 
 void before_prepare() {
@@ -178,7 +184,7 @@ void before_prepare() {
 // boundary inside it.  Then PREPARE is answered too early; the COMMIT PREPARED behind it is not.
 void after_prepare() {
     if (fence_applies())
-        check_after(false, quorum_wanted ? ProcLastRecPtr + 1 : InvalidXLogRecPtr);
+        check_after(false, "PREPARE TRANSACTION", quorum_wanted ? ProcLastRecPtr + 1 : InvalidXLogRecPtr);
     forget_transaction();
 }
 
@@ -221,26 +227,41 @@ void keep_sync_setting(const AlterSystemStmt *statement) {
                            "list of standbys.")));
 }
 
-bool is_commit_prepared(const Node *statement) {
-    return IsA(statement, TransactionStmt) &&
-           reinterpret_cast<const TransactionStmt *>(statement)->kind == TRANS_STMT_COMMIT_PREPARED;
+// Null: a statement that its own transaction's end covers, or that needs no lease.
+const char *finishes_elsewhere(const Node *statement) {
+    if (IsA(statement, NotifyStmt))
+        return "execute NOTIFY";
+    if (!IsA(statement, TransactionStmt))
+        return nullptr;
+    switch (reinterpret_cast<const TransactionStmt *>(statement)->kind) {
+    case TRANS_STMT_COMMIT_PREPARED:
+        return "execute COMMIT PREPARED";
+    case TRANS_STMT_ROLLBACK_PREPARED:
+        return "execute ROLLBACK PREPARED";
+    default:
+        return nullptr;
+    }
 }
 
 void utility(PlannedStmt *planned, const char *query, bool read_only_tree, ProcessUtilityContext context,
              ParamListInfo parameters, QueryEnvironment *environment, DestReceiver *destination,
              QueryCompletion *completion) {
     const Node *statement = planned->utilityStmt;
-    bool commits_prepared = is_commit_prepared(statement);
-    // In recovery PostgreSQL itself refuses both, with its own text.
-    if ((commits_prepared || IsA(statement, NotifyStmt)) && fence_applies() && !RecoveryInProgress())
-        check_before(commits_prepared ? "execute COMMIT PREPARED" : "execute NOTIFY");
+    const char *what = finishes_elsewhere(statement);
+    bool finishes_prepared = what && IsA(statement, TransactionStmt);
+    // In recovery PostgreSQL itself refuses all of them, with its own text.
+    if (what && fence_applies() && !RecoveryInProgress())
+        check_before(what);
     if (IsA(statement, AlterSystemStmt) && fence_applies())
         keep_sync_setting(reinterpret_cast<const AlterSystemStmt *>(statement));
-    bool waits = commits_prepared && commit_is_synchronous();
+    bool commits = finishes_prepared &&
+                   reinterpret_cast<const TransactionStmt *>(statement)->kind == TRANS_STMT_COMMIT_PREPARED;
+    bool waits = finishes_prepared && commit_is_synchronous();
     ProcessUtility_hook_type next = earlier_utility_hook ? earlier_utility_hook : standard_ProcessUtility;
     next(planned, query, read_only_tree, context, parameters, environment, destination, completion);
-    if (commits_prepared) {
-        prepared_committed = true;
+    if (finishes_prepared) {
+        prepared_finished = true;
+        prepared_committed = commits;
         prepared_end = waits ? XactLastRecEnd : InvalidXLogRecPtr;
     }
 }

@@ -194,11 +194,11 @@ const char *sync_set(const Snapshot *snapshot) {
     return names.data;
 }
 
-// What is left of this node's lease: null if it never had one, zero if it has run out.
+// What is left of this node's lease: zero if it has none and would need one, null on a standby.
 void add_lease_left(Row *row) {
     uint64 until = pg_atomic_read_u64(&shared->lease_until_ns);
     uint64 now = boot_now_ns();
-    if (!armed() || until == 0)
+    if (!armed() || (until == 0 && RecoveryInProgress()))
         add_null(row);
     else
         add_interval_us(row, until > now ? static_cast<int64>((until - now) / 1000) : 0);
