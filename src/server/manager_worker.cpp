@@ -218,6 +218,7 @@ void pg_ha_manager_main(Datum) {
     using namespace pg_ha;
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+    pqsignal(SIGINT, SIG_IGN); // there is no query to cancel, and the default would end the worker
     BackgroundWorkerUnblockSignals();
     BackgroundWorkerInitializeConnection(nullptr, nullptr, 0); // shared catalogs only; also takes part in barriers
     before_shmem_exit(leave, 0);
