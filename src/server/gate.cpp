@@ -29,9 +29,13 @@ extern "C" {
 // walreceiver.h names the members of the table by macros as well.
 #undef walrcv_connect
 #undef walrcv_identify_system
+#undef walrcv_readtimelinehistoryfile
 #undef walrcv_startstreaming
 #undef walrcv_receive
 #undef walrcv_send
+
+#include <cstdio>
+#include <cstring>
 
 namespace pg_ha {
 
@@ -138,29 +142,62 @@ char *gated_identify_system(WalReceiverConn *conn, TimeLineID *primary_tli) {
     return identifier;
 }
 
-// Walreceiver has fetched the primary's history by now.
-void refuse_if_diverged() {
+// The end of each timeline before `primary_timeline`, oldest first, as the primary itself says.  Not as the
+// file of that number here says: a standby promoted by hand has made one of its own, under a number that
+// the next elected primary uses, too.
+List *primary_history(WalReceiverConn *conn) {
+    List *ends = NIL;
+    if (primary_timeline <= 1)
+        return ends;
+    char *name, *content;
+    int length;
+    stock.walrcv_readtimelinehistoryfile(conn, primary_timeline, &name, &content, &length);
+    char *text = pnstrdup(content, static_cast<Size>(length));
+    char *rest = nullptr;
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(nullptr, "\n", &rest)) {
+        uint32 timeline, upper, lower;
+        if (sscanf(line, "%u\t%X/%X", &timeline, &upper, &lower) != 3)
+            continue; // empty, or a comment
+        auto *entry = static_cast<TimeLineHistoryEntry *>(palloc0(sizeof(TimeLineHistoryEntry)));
+        entry->tli = timeline;
+        entry->end = (static_cast<XLogRecPtr>(upper) << 32) | lower;
+        ends = lappend(ends, entry);
+    }
+    return ends;
+}
+
+void refuse_if_diverged(WalReceiverConn *conn) {
     TimeLineID timeline;
     XLogRecPtr end = GetXLogReplayRecPtr(&timeline);
-    if (primary_timeline == 0 || timeline == primary_timeline)
+    if (primary_timeline == 0)
         return;
-    List *history = readTimeLineHistory(primary_timeline);
-    if (!tliInHistory(timeline, history))
+    List *theirs = primary_history(conn);
+    List *ours = readTimeLineHistory(timeline); // newest first, its head is the timeline itself
+    int before = list_length(ours) - 1;
+    bool shared_history = list_length(theirs) >= before;
+    for (int i = 0; i < before && shared_history; i++) {
+        const auto *mine = static_cast<const TimeLineHistoryEntry *>(list_nth(ours, before - i));
+        const auto *other = static_cast<const TimeLineHistoryEntry *>(list_nth(theirs, i));
+        shared_history = mine->tli == other->tli && mine->end == other->end;
+    }
+    const TimeLineHistoryEntry *left = nullptr; // where the primary left our timeline; null: it is on it
+    if (shared_history && list_length(theirs) > before)
+        left = static_cast<const TimeLineHistoryEntry *>(list_nth(theirs, before));
+    if (!shared_history || (left ? left->tli : primary_timeline) != timeline)
         ereport(FATAL, (errmsg("pg_ha: timeline %u of this server is no part of the primary's history", timeline),
                         errdetail("The primary is on timeline %u.", primary_timeline),
                         errhint("Rewind this server with pg_rewind, or clone it again.")));
-    XLogRecPtr fork = tliSwitchPoint(timeline, history, nullptr);
-    if (!XLogRecPtrIsInvalid(fork) && end > fork)
+    if (left && end > left->end)
         ereport(FATAL, (errmsg("pg_ha: this server has WAL that the primary does not have"),
                         errdetail("WAL ends here at %X/%X on timeline %u; the primary left that timeline at %X/%X.",
-                                  high(end), low(end), timeline, high(fork), low(fork)),
+                                  high(end), low(end), timeline, high(left->end), low(left->end)),
                         errhint("Rewind this server with pg_rewind, or clone it again.")));
 }
 
 bool gated_startstreaming(WalReceiverConn *conn, const WalRcvStreamOptions *options) {
     if (conn != connection)
         return stock.walrcv_startstreaming(conn, options);
-    refuse_if_diverged();
+    refuse_if_diverged(conn);
     // From here on WAL may arrive.  Cleared before the gate is looked at: whoever shuts the gate and
     // then still reads "settled" knows that nothing was acknowledged since.
     pg_atomic_write_u32(&shared->wal_settled, 0);
