@@ -21,6 +21,11 @@ sim: $(BUILD)/build.ninja ## simulate: make sim SEEDS=20000, or replay one with 
 	cmake --build $(BUILD) --target sim
 	$(BUILD)/sim $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))
 
+.PHONY: worlds
+worlds: $(BUILD)/build.ninja ## every graph of broken links between up to 5 nodes
+	cmake --build $(BUILD) --target worlds
+	$(BUILD)/worlds
+
 models: ## Spin models of the protocol and their planted bugs; QUICK=1 for small bounds
 	BUILD=$(abspath $(BUILD)) scripts/models $(if $(QUICK),--quick)
 

@@ -246,6 +246,7 @@ void put(wire::Message &message, const Heartbeat &in) {
     wire::Heartbeat &out = *message.mutable_heartbeat();
     out.set_sent_ns(nanoseconds(in.sent));
     out.set_wants_reply(in.wants_reply);
+    out.set_asks_nothing(in.asks_nothing);
     out.set_leader(raw(in.leader));
     out.set_config_version_term(raw(in.config_version.term));
     out.set_config_version_index(in.config_version.index);
@@ -272,6 +273,7 @@ bool get(const wire::Heartbeat &in, Heartbeat &out) {
         return false;
     out.sent = instant(in.sent_ns());
     out.wants_reply = in.wants_reply();
+    out.asks_nothing = in.asks_nothing();
     out.leader = static_cast<NodeId>(in.leader());
     out.config_version = {static_cast<Term>(in.config_version_term()), in.config_version_index()};
     if (in.has_configuration() && !get(in.configuration(), out.configuration.emplace()))

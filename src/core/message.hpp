@@ -60,6 +60,7 @@ struct MemberReport {
 struct Heartbeat {
     Instant sent{};
     bool wants_reply = false;        // always from a primary; from others now and then, to measure the link
+    bool asks_nothing = false;       // primary that no majority has answered for a lease: promise it nothing
     NodeId leader = NodeId::none;    // whom the sender follows in its term; itself: it is the primary
     Version config_version;
     std::optional<Configuration> configuration; // present when the receiver is known to have an older one

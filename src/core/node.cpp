@@ -35,6 +35,7 @@ Outputs Node::start(Instant now) {
         // The worker restarted under a running primary, or a cluster of one: nobody else can have
         // been elected in this term.  The lease comes back only when a majority answers.
         n.leader = n.durable.self;
+        n.leading_since = now;
         if (n.durable.voted_for != n.durable.self) {
             n.durable.term = next(n.durable.term);
             n.durable.voted_for = n.durable.self;

@@ -18,6 +18,7 @@ constexpr std::int64_t clear_lead_bytes = 16 << 20; // one WAL segment
 constexpr Duration jitter_on_evidence = milliseconds(4);
 constexpr Duration retry_on_evidence = milliseconds(25);
 constexpr Duration retry_at_most = milliseconds(500);
+constexpr unsigned ballots_given_way = 2; // to a voter that is ahead; if it can't win, those who grant decide
 constexpr Duration vote_wait = milliseconds(250); // covers a slow fdatasync on the voters
 } // namespace
 
@@ -227,7 +228,8 @@ void Node::Impl::on_vote_reply(const Message &message, const VoteReply &reply) {
         schedule_election();
     } else if (reply.refusal == Refusal::position_behind && reply.position > local.position) {
         send(message.from, StandNow{});
-        lose_ballot(name_of(message.from) + " is ahead");
+        if (ballots_lost < ballots_given_way)
+            lose_ballot(name_of(message.from) + " is ahead");
     }
 }
 
@@ -262,6 +264,9 @@ void Node::Impl::win() {
     ballots_lost = 0;
     record_in_force = term_in_force = false;
     leases.clear();
+    contacts.clear();
+    asks_promise = true;
+    leading_since = now;
     lease_until = long_ago;
     fenced_noted = false;
     lineage.clear();

@@ -80,6 +80,10 @@ struct Node::Impl {
 
     // -- as primary
     LeaseTracker leases;
+    LeaseTracker contacts;            // like leases, but also of heartbeats that asked for no promise
+    bool asks_promise = true;
+    Instant leading_since = long_ago;
+    Instant last_without_promise = long_ago; // when the last heartbeat left that asked for none
     Instant round_sent = long_ago;
     Instant lease_until = long_ago;   // as told to the server
     bool fenced_noted = false;
@@ -126,6 +130,7 @@ struct Node::Impl {
     // node_standby.cpp
     void on_heartbeat(const Message &message, const Heartbeat &heartbeat);
     void follow(const Message &message, const Heartbeat &heartbeat);
+    void promise();
     void adopt_term(Term term);
     void consider_configuration(const Configuration &shown, Term shown_in);
     void adopt_configuration(const Configuration &configuration, bool store);
@@ -169,6 +174,7 @@ struct Node::Impl {
     MemberReport own_report(bool with_links);
     void on_heartbeat_reply(const Message &message, const HeartbeatReply &reply);
     void update_lease();
+    void consider_contact();
     void update_record();
     void advance_configuration();
     void first_record();

@@ -36,6 +36,9 @@ Heartbeat Node::Impl::make_heartbeat(NodeId to) {
     Heartbeat heartbeat;
     heartbeat.sent = now;
     heartbeat.wants_reply = acts() || rounds % rounds_between_questions == 0;
+    heartbeat.asks_nothing = acts() && !asks_promise;
+    if (heartbeat.asks_nothing)
+        last_without_promise = now;
     heartbeat.leader = acts() ? durable.self : leader;
     heartbeat.config_version = configuration().version;
     auto known = stored_versions.find(to);
@@ -51,6 +54,8 @@ Heartbeat Node::Impl::make_heartbeat(NodeId to) {
 }
 
 void Node::Impl::heartbeat_round() {
+    if (acts())
+        consider_contact();
     ++rounds;
     round_sent = now;
     for (const Member &member : configuration().members) {
@@ -92,13 +97,28 @@ void Node::Impl::on_heartbeat_reply(const Message &message, const HeartbeatReply
         return;
     if (reply.sent < started || reply.sent > now)
         return; // it answers the process before this one, which has lost its lease
-    leases.answered(message.from, reply.sent);
+    contacts.answered(message.from, reply.sent);
+    if (reply.sent > last_without_promise)
+        leases.answered(message.from, reply.sent);
+    if (!asks_promise) {
+        consider_contact();
+        if (asks_promise)
+            heartbeat_round(); // the answers to this one bring the lease back
+    }
     update_record();
     advance_configuration();
     update_lease();
 }
 
 // ---- lease -----------------------------------------------------------------------------------------------
+
+// Whoever hears a primary promises it not to elect another.  One that can't hear a majority must not hold
+// such promises: perhaps those who keep them could reach each other.  It leads on, and asks again as soon
+// as a majority answers (CheckQuorum, Raft thesis, 6.2).
+void Node::Impl::consider_contact() {
+    const Instant heard = contacts.until(configuration(), durable.self, round_sent, own_lease());
+    asks_promise = now < std::max(heard, leading_since + own_lease());
+}
 
 void Node::Impl::update_lease() {
     Instant until = long_ago;
@@ -314,6 +334,7 @@ void Node::Impl::drop_primary_state() {
     postgres_first.reset();
     catch_up_to.reset();
     leases.clear();
+    contacts.clear();
 }
 
 void Node::Impl::step_down(const std::string &why) {

@@ -63,27 +63,36 @@ void Node::Impl::follow(const Message &message, const Heartbeat &heartbeat) {
     if (role == Role::joining)
         become(Role::standby, "admitted by " + name_of(message.from));
     if (leader != message.from) {
+        ballot.reset();
         leader = message.from;
         leader_lineage.clear();
         become(role == Role::deposed ? Role::deposed : Role::standby, "follows " + name_of(leader));
         trace("follows " + name_of(leader) + " in term " + std::to_string(raw(durable.term)));
     }
     leader_incarnation = message.incarnation;
-    ballot.reset();
-    ballots_lost = 0;
     leader_gone = false;
-    promise_void = false;
-    clean_stop_until = never;
-    promise_until = now + promised_lease();
+    if (!heartbeat.asks_nothing)
+        promise();
     if (!heartbeat.lineage.empty())
         leader_lineage = heartbeat.lineage;
     if (heartbeat.lineage_confirmed != Lsn::none) {
         leader_position = heartbeat.lineage_confirmed;
         leader_position_term = message.term;
     }
-    schedule_election();
+    if (election_due == never && !ballot)
+        schedule_election();
     check_writable();
     consider_gate();
+}
+
+// I6: counts from now, the receipt; whatever was begun against this primary is over.
+void Node::Impl::promise() {
+    ballot.reset();
+    ballots_lost = 0;
+    promise_void = false;
+    clean_stop_until = never;
+    promise_until = now + promised_lease();
+    schedule_election();
 }
 
 // A higher term: whatever we were, we follow nobody until its primary speaks.

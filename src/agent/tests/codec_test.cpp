@@ -107,6 +107,7 @@ public:
         Heartbeat out;
         out.sent = Instant(Duration(static_cast<std::int64_t>(number())));
         out.wants_reply = flag();
+        out.asks_nothing = flag();
         out.leader = id<NodeId>();
         out.config_version = {id<Term>(), number()};
         if (flag())
@@ -170,6 +171,7 @@ void expect_same(const Message &expected, const Message &actual) {
         const auto &other = std::get<Heartbeat>(actual.body);
         EXPECT_EQ(heartbeat->sent, other.sent);
         EXPECT_EQ(heartbeat->wants_reply, other.wants_reply);
+        EXPECT_EQ(heartbeat->asks_nothing, other.asks_nothing);
         EXPECT_EQ(heartbeat->leader, other.leader);
         EXPECT_EQ(heartbeat->config_version, other.config_version);
         EXPECT_EQ(heartbeat->configuration, other.configuration);

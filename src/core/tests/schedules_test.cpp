@@ -443,3 +443,59 @@ TEST_F(Schedule, ACandidateShownARecordOfItsOwnTermHasLost) {
     hear(3, 2, VoteReply{false, term(2), true, Refusal::none, local.position, {}});
     EXPECT_NE(role(), Role::promoting);
 }
+
+// Found by the small worlds: a primary heard by the one node that reaches a majority kept it from standing for ever.
+TEST_F(Schedule, APrimaryThatHearsNoMajorityAsksForNoPromise) {
+    start_as_primary();
+    step(Tick{});
+    answer(2, 1);
+    pass(settings.lease_duration - milliseconds(100));
+    EXPECT_FALSE(sent<Heartbeat>().back().asks_nothing);
+    pass(milliseconds(400));
+    EXPECT_TRUE(sent<Heartbeat>().back().asks_nothing);
+    EXPECT_EQ(all<SetLease>().back().until, long_ago);
+
+    // An answer to a heartbeat that asked for nothing is no promise; the answer to the next one is.
+    const Instant asked = sent<Heartbeat>().back().sent;
+    out.clear();
+    hear(2, 1, HeartbeatReply{asked, true, node->durable().configuration.version, report(2, 1)});
+    EXPECT_TRUE(all<SetLease>().empty());
+    ASSERT_FALSE(sent<Heartbeat>().empty());
+    EXPECT_FALSE(sent<Heartbeat>().back().asks_nothing);
+    now += milliseconds(1);
+    pass(settings.heartbeat_interval);
+    answer(2, 1);
+    ASSERT_FALSE(all<SetLease>().empty());
+    EXPECT_GT(all<SetLease>().back().until, now);
+}
+
+TEST_F(Schedule, APrimaryThatAsksForNoPromiseHoldsNobodyBack) {
+    start(2);
+    hear(1, 1, primary_heartbeat(1, 1));
+    for (int i = 0; i < 15; ++i) {
+        pass(milliseconds(200));
+        Heartbeat heartbeat = primary_heartbeat(1, 1);
+        heartbeat.asks_nothing = true;
+        hear(1, 1, heartbeat);
+    }
+    ASSERT_FALSE(sent<VoteRequest>().empty());
+    out.clear();
+    hear(3, 1, request(true, 2, local.position));
+    EXPECT_TRUE(sent<VoteReply>().back().granted);
+}
+
+// Found by the small worlds: a voter that is ahead but reaches no majority itself must not stop those who do.
+TEST_F(Schedule, ACandidateGivesWayToOneThatIsAheadOnlyTwice) {
+    start(2);
+    hear(1, 1, primary_heartbeat(1, 1));
+    const Position ahead = position(1, 2000);
+    for (int lost = 0; lost < 3; ++lost) {
+        out.clear();
+        while (sent<VoteRequest>().empty())
+            pass(milliseconds(10));
+        hear(1, 1, VoteReply{true, term(2), false, Refusal::position_behind, ahead, {}});
+        EXPECT_EQ(sent<StandNow>().size(), 1u);
+        hear(3, 1, VoteReply{true, term(2), true, Refusal::none, local.position, {}});
+        EXPECT_EQ(raw(node->durable().term), lost < 2 ? 1u : 2u);
+    }
+}
