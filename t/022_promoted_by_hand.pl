@@ -17,10 +17,17 @@ $cluster->sql('london', 'SELECT pg_switch_wal()');
 $cluster->sql('london', 'INSERT INTO ledger SELECT -g, 0 FROM generate_series(1, 100) g');
 $cluster->poll('paris', 'SELECT count(*) FROM ledger', 100, 'paris has everything');
 
-my ($status) = PgHaCluster::run_command(20, "$cluster->{bindir}/pg_ctl", '-D', $cluster->data('paris'), 'promote');
+my ($status) = PgHaCluster::run_command(20, "$cluster->{bindir}/pg_ctl", '-D', $cluster->data('paris'), qw(promote -W));
 is($status, 0, 'paris is promoted by hand');
-($status) = $cluster->try_sql('paris', 'INSERT INTO ledger SELECT -1000 - g, 0 FROM generate_series(1, 20000) g');
-isnt($status, 0, 'it acknowledges nothing');
+# It is writable for a moment.  What is refused has been written to its WAL all the same.
+my $acknowledged = 0;
+$cluster->until_true(20, 'paris is a standby again', sub {
+    my ($done) = $cluster->try_sql('paris', 'INSERT INTO ledger SELECT -1000 - g, 0 FROM generate_series(1, 20000) g');
+    ++$acknowledged if $done == 0;
+    return $cluster->log_text('paris') =~ /restarting as a standby/;
+});
+is($acknowledged, 0, 'it acknowledged nothing');
+$cluster->wait_log('paris', qr/is not usable: it knows terms up to 1, but the server is on timeline 2/, 'it comes back without a vote');
 is($cluster->sql('london', 'SELECT ha_is_primary()'), 't', 'the primary goes on');
 $cluster->poll('london', 'SELECT reason FROM ha_members WHERE name = \'paris\'', qr/rewind/, 'and says what to do about paris');
 $cluster->start_writer(qw(london rome));
@@ -42,5 +49,17 @@ for (1 .. 30) {
     sleep 0.1;
 }
 is($streamed, 0, 'paris does not stream from a primary whose history it does not share');
-$cluster->verify_ledger($primary);
+
+# Its WAL is ahead of everybody's.  Still it is no candidate when the primary is lost, not even with rome's help.
+$cluster->stop_writer;
+my ($other) = grep { $_ ne $primary } qw(london rome);
+$cluster->kill_everything($primary);
+my $elected = 0;
+for (1 .. 40) {
+    ++$elected if defined $cluster->find_primary('paris');
+    sleep 0.1;
+}
+is($elected, 0, 'paris is not elected');
+$cluster->start($primary);
+$cluster->verify_ledger($cluster->wait_primary('london', 'rome'));
 done_testing();

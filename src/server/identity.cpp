@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: PostgreSQL
 //
-// Who this server is.  A state that is missing, unreadable or of another cluster never votes: the
+// Who this server is.  A state that is missing, unreadable, older than the WAL or of another cluster never votes: the
 // server gets a new identity, joins as a learner, and the primary retires the old one.  A state
 // under another node name is an operator's mix-up: the server stays passive until it is resolved.
 #include "identity.hpp"
 #include "peers.hpp"
+#include "promotion.hpp"
 
 #include "guc.hpp"
 
@@ -109,6 +110,12 @@ DurableState choose_identity(StateFile &file, const ClusterSecret &secret, const
     if (file.condition() == StateCondition::corrupt)
         return replaced_state(file, "its checksum or its form is wrong");
     const DurableState &loaded = file.loaded();
+    // A voter stores a term before its server gets on that term's timeline.  A newer timeline was made behind
+    // our back, by a promotion by hand, or the state is an old copy.  Such WAL would outrank that of the
+    // elected primary in the next election, so it must not come with a vote.
+    if (loaded.configuration.is_voter(loaded.self) && raw(newest_timeline()) > raw(loaded.term))
+        return replaced_state(file, "it knows terms up to " + std::to_string(raw(loaded.term)) +
+                                        ", but the server is on timeline " + std::to_string(raw(newest_timeline())));
     if (const std::string why = why_foreign(loaded, secret, settings); !why.empty())
         return replaced_state(file, why);
     if (loaded.node_name != settings.node_name)

@@ -23,6 +23,7 @@ extern "C" {
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdexcept>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -75,13 +76,11 @@ std::string write_placeholders(Term term, Timeline replayed) {
     return any ? sync_directory(XLOGDIR) : "";
 }
 
-} // namespace
-
-const char *remove_stale_placeholders() {
+bool scan_histories(TimeLineID *newest_real, TimeLineID *newest) {
+    *newest_real = *newest = 0;
     DIR *directory = opendir(XLOGDIR);
     if (directory == nullptr)
-        return "could not open pg_wal";
-    TimeLineID newest_real = 0, newest = 0;
+        return false;
     while (const dirent *entry = readdir(directory)) {
         if (!IsTLHistoryFileName(entry->d_name))
             continue;
@@ -89,11 +88,27 @@ const char *remove_stale_placeholders() {
         char path[MAXPGPATH];
         TLHistoryFilePath(path, timeline);
         struct stat file;
-        if (stat(path, &file) == 0 && file.st_size > 0 && timeline > newest_real)
-            newest_real = timeline;
-        newest = timeline > newest ? timeline : newest;
+        if (stat(path, &file) == 0 && file.st_size > 0 && timeline > *newest_real)
+            *newest_real = timeline;
+        *newest = timeline > *newest ? timeline : *newest;
     }
     closedir(directory);
+    return true;
+}
+
+} // namespace
+
+Timeline newest_timeline() {
+    TimeLineID newest_real, newest;
+    if (!scan_histories(&newest_real, &newest))
+        throw std::runtime_error(failed("could not open pg_wal"));
+    return static_cast<Timeline>(newest_real > 0 ? newest_real : 1);
+}
+
+const char *remove_stale_placeholders() {
+    TimeLineID newest_real, newest;
+    if (!scan_histories(&newest_real, &newest))
+        return "could not open pg_wal";
     for (TimeLineID timeline = newest_real + 1; timeline <= newest; timeline++) {
         char path[MAXPGPATH];
         TLHistoryFilePath(path, timeline);

@@ -14,6 +14,9 @@ namespace pg_ha {
 // refuse to start.  Null, or what failed (errno is set).  Raises nothing, uses no C++ object.
 const char *remove_stale_placeholders();
 
+// The newest timeline that this data directory has a history of.
+Timeline newest_timeline();
+
 class Promotion {
 public:
     // Failure text, or empty when PostgreSQL was asked to leave recovery.
