@@ -9,6 +9,8 @@ namespace pg_ha {
 
 namespace {
 
+constexpr std::size_t rows_per_turn = 17; // as in Node::Impl::peers_of_round(), the node itself included
+
 std::uint32_t milliseconds_capped(Duration age) {
     const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(age).count();
     return ms < 0 ? 0 : ms > 0xFFFFFFFEll ? 0xFFFFFFFEu : static_cast<std::uint32_t>(ms);
@@ -58,7 +60,9 @@ Liveness MemberTable::liveness(NodeId id, const Settings &settings, Instant now)
     const Row *row = find(id);
     if (!row || row->heard == long_ago)
         return Liveness::unreachable;
-    const Duration missed_exchange = std::max(settings.heartbeat_interval * 3, settings.lease_duration / 2);
+    // In a large table a member is spoken to in turn, not in every round.
+    const auto turns = static_cast<std::int64_t>(rows_.size() <= rows_per_turn ? 1 : rows_.size() / rows_per_turn + 1);
+    const Duration missed_exchange = std::max(settings.heartbeat_interval * 3 * turns, settings.lease_duration / 2);
     if (now - row->heard < missed_exchange)
         return Liveness::alive;
     if (now - row->heard < settings.lease_duration || now - row->news < settings.lease_duration)

@@ -20,6 +20,8 @@
 
 namespace pg_ha {
 
+constexpr std::uint64_t rounds_between_link_reports = 5; // they are bulky
+
 // A vote asked for and not yet answered, because the gate has to be shut first.
 struct PendingVote {
     NodeId candidate;
@@ -51,6 +53,8 @@ struct Node::Impl {
     MemberTable table;
     std::uint64_t report_sequence = 0;
     std::uint64_t rounds = 0;        // heartbeat rounds sent
+    std::size_t turn = 0;            // whose turn it is where a round does not reach everybody
+    bool answered_leader = false;    // since the last round: it has our report already
     Instant heartbeat_due = long_ago;
     std::set<NodeId> connected;      // peers whose link came up and was not reset since
     std::map<NodeId, Version> stored_versions; // configuration version each member is known to have
@@ -170,6 +174,7 @@ struct Node::Impl {
 
     // node_primary.cpp
     void heartbeat_round();
+    std::vector<NodeId> peers_of_round();
     Heartbeat make_heartbeat(NodeId to);
     MemberReport own_report(bool with_links);
     void on_heartbeat_reply(const Message &message, const HeartbeatReply &reply);

@@ -6,13 +6,16 @@
 #include "node_impl.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace pg_ha {
 
 namespace {
 constexpr std::size_t table_rows_per_heartbeat = 8;
-constexpr std::uint64_t rounds_between_link_reports = 5;
 constexpr std::uint64_t rounds_between_questions = 8; // heartbeats of a standby that want an answer
+constexpr std::uint64_t rounds_between_greetings = 4; // to a primary that an answer has just told the same
+constexpr std::size_t peers_per_round_primary = 16;
+constexpr std::size_t peers_per_round_standby = 8;
 constexpr std::uint64_t caught_up_bytes = 16 << 20;   // one WAL segment
 } // namespace
 
@@ -53,18 +56,33 @@ Heartbeat Node::Impl::make_heartbeat(NodeId to) {
     return heartbeat;
 }
 
+// Everybody, up to 16 others; in larger clusters some in turn, so that a node's cost stays flat.  A
+// primary never leaves out the voters while they are few, because they renew its lease.
+std::vector<NodeId> Node::Impl::peers_of_round() {
+    std::vector<NodeId> peers, in_turn;
+    const bool voters_always = acts() && configuration().voter_count() <= peers_per_round_primary / 2;
+    const bool answered = std::exchange(answered_leader, false) && rounds % rounds_between_greetings != 0;
+    for (const Member &member : configuration().members)
+        if (member.id != durable.self && !(answered && member.id == leader))
+            (voters_always && member.voter ? peers : in_turn).push_back(member.id);
+    std::size_t room = in_turn.size();
+    if (configuration().members.size() > peers_per_round_primary + 1)
+        room = std::min(room, (acts() ? peers_per_round_primary : peers_per_round_standby) - peers.size());
+    for (std::size_t i = 0; i < room; ++i)
+        peers.push_back(in_turn[turn++ % in_turn.size()]);
+    return peers;
+}
+
 void Node::Impl::heartbeat_round() {
     if (acts())
         consider_contact();
     ++rounds;
     round_sent = now;
-    for (const Member &member : configuration().members) {
-        if (member.id == durable.self)
-            continue;
-        Heartbeat heartbeat = make_heartbeat(member.id);
+    for (const NodeId peer : peers_of_round()) {
+        Heartbeat heartbeat = make_heartbeat(peer);
         if (heartbeat.wants_reply)
-            table.asked(member.id);
-        send(member.id, std::move(heartbeat));
+            table.asked(peer);
+        send(peer, std::move(heartbeat));
     }
     if (acts()) {
         if (rounds % rounds_between_questions == 0) // a new identity at a member's address may know nobody else

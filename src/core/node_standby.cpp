@@ -46,7 +46,9 @@ void Node::Impl::on_heartbeat(const Message &message, const Heartbeat &heartbeat
         step_down(name_of(message.from) + " knows term " + std::to_string(raw(message.term)));
     if (heartbeat.wants_reply && configuration().find(message.from)) {
         const bool follows = from_primary && leader == message.from && message.term == durable.term;
-        send(message.from, HeartbeatReply{heartbeat.sent, follows, configuration().version, own_report(false)});
+        const bool with_links = rounds % rounds_between_link_reports == 0;
+        send(message.from, HeartbeatReply{heartbeat.sent, follows, configuration().version, own_report(with_links)});
+        answered_leader = answered_leader || follows;
     }
 }
 
