@@ -1,5 +1,5 @@
 # Developer commands, beside what PGXS gives.  `make help` lists them.
-.PHONY: archives unit sim format lint models help
+.PHONY: archives unit sim planted format lint models help
 
 archives: $(BUILD)/build.ninja
 	cmake --build $(BUILD) --target pg_ha_core pg_ha_agent pg_ha_net
@@ -20,6 +20,12 @@ SEEDS ?= 1000
 sim: $(BUILD)/build.ninja ## simulate: make sim SEEDS=20000, or replay one with make sim SEED=7
 	cmake --build $(BUILD) --target sim
 	$(BUILD)/sim $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))
+
+PLANTED_SEEDS ?= 100000
+planted: $(BUILD)/build.ninja ## plants each known bug and shows how soon the simulator catches it
+	cmake --build $(BUILD) --target pg_ha_core pg_ha_agent sim_planted
+	scripts/check-planted $(BUILD)
+	$(BUILD)/sim_planted --planted --seeds $(PLANTED_SEEDS)
 
 .PHONY: worlds
 worlds: $(BUILD)/build.ninja ## every graph of broken links between up to 5 nodes

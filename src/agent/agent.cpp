@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: PostgreSQL
 #include "agent.hpp"
 
+#include "core/planted.hpp"
+
 namespace pg_ha {
 
 Agent::Agent(Ports ports, const Settings &settings, const DurableState &state, const LocalState &local, std::uint64_t seed)
@@ -18,7 +20,7 @@ namespace {
 // Decisions that compare positions shall see PostgreSQL as it is, not as it was at the last tick.
 bool wants_sample(const Event &event) {
     if (const auto *received = std::get_if<Received>(&event))
-        return std::holds_alternative<VoteRequest>(received->message.body);
+        return std::holds_alternative<VoteRequest>(received->message.body) && !planted(Bug::position_before_gate);
     return std::holds_alternative<Tick>(event) || std::holds_alternative<StreamEnded>(event) ||
            std::holds_alternative<SyncInEffect>(event) || // what was acknowledged before ends at most here
            std::holds_alternative<PeerGone>(event);
@@ -64,7 +66,7 @@ void Agent::perform(const Outputs &outputs) {
             return true;
         }
         bool operator()(const Persist &o) {
-            if (a.ports_.store.save(o.state)) {
+            if (a.ports_.store.save(o.state) || planted(Bug::send_after_failed_save)) {
                 stored = &o.state;
                 return true;
             }

@@ -2,6 +2,7 @@
 //
 // The order of steps: sync rule first (durability), then who leaves, who comes, who votes.
 #include "membership.hpp"
+#include "planted.hpp"
 #include "quorum.hpp"
 
 #include <algorithm>
@@ -54,7 +55,7 @@ std::optional<MembershipStep> sync_step(const Configuration &current, const Memb
         std::count_if(now.set.begin(), now.set.end(), [&](NodeId id) { return facts.caught_up.contains(id); }));
     if (now.quorum < majority(staying) && now.quorum < present) {
         ++next.quorum;
-        step.postgres_first = true;
+        step.postgres_first = !planted(Bug::raise_w_in_record_first);
         step.reason = "write quorum raised to " + std::to_string(next.quorum);
         return step;
     }
@@ -62,6 +63,7 @@ std::optional<MembershipStep> sync_step(const Configuration &current, const Memb
     // in S would ask one more member of S to answer an election.
     if (now.quorum > majority(staying) && (staying == now.set.size() || now.quorum > staying)) {
         --next.quorum;
+        step.postgres_first = planted(Bug::lower_w_in_postgres_first);
         step.reason = "write quorum lowered to " + std::to_string(next.quorum);
         return step;
     }

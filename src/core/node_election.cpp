@@ -26,7 +26,8 @@ constexpr Duration vote_wait = milliseconds(250); // covers a slow fdatasync on 
 
 bool Node::Impl::may_stand() const {
     return role == Role::standby && is_voter() && settings.kind == MemberKind::data && settings.priority > 0 &&
-           local.in_recovery && local.position_known && raw(local.position.timeline) <= raw(durable.term);
+           local.in_recovery && (local.position_known || planted(Bug::restarted_believed)) &&
+           raw(local.position.timeline) <= raw(durable.term);
 }
 
 // How many other voters should stand before this one, as far as is known.
@@ -71,6 +72,8 @@ void Node::Impl::stand() {
         schedule_election();
         return;
     }
+    if (planted(Bug::no_prevote))
+        return begin_campaign();
     // On evidence a lost question is soon repeated; but links may be slower than that, so ever more slowly.
     const Duration patience = std::min(retry_on_evidence * (1 << std::min(ballots_lost, 8u)), vote_wait);
     ballot = Ballot{true, next(durable.term), {durable.self}, now + (promise_void ? patience : vote_wait)};
@@ -100,14 +103,15 @@ Refusal Node::Impl::refusal_before_gate(NodeId candidate, const VoteRequest &req
         return Refusal::not_eligible;
     if (request.term < durable.term || (request.pre && request.term == durable.term))
         return Refusal::stale_term;
-    if (request.term == durable.term && durable.voted_for != NodeId::none && durable.voted_for != candidate)
+    if (request.term == durable.term && durable.voted_for != NodeId::none && durable.voted_for != candidate &&
+        !planted(Bug::second_vote))
         return Refusal::already_voted;
     const bool gone = promise_void || (!acts() && ends_leadership(request.resigned));
-    if (!gone && now < (acts() ? lease_until : promise_until))
+    if (!gone && !planted(Bug::promise_broken) && now < (acts() ? lease_until : promise_until))
         return Refusal::promised;
     if (!gone && !acts() && just_restarted())
         return Refusal::just_restarted;
-    if (!local.position_known && settings.kind == MemberKind::data)
+    if (!local.position_known && settings.kind == MemberKind::data && !planted(Bug::restarted_believed))
         return Refusal::position_unknown;
     return Refusal::none;
 }
@@ -115,6 +119,8 @@ Refusal Node::Impl::refusal_before_gate(NodeId candidate, const VoteRequest &req
 // In asynchronous mode nobody else's position protects commits; the candidate may at most miss what
 // the operator allows of the primary's last known position.
 bool Node::Impl::behind(const VoteRequest &request) const {
+    if (planted(Bug::lsn_without_timeline))
+        return request.position.lsn < local.position.lsn;
     if (request.position < local.position)
         return true;
     return !configuration().synchronous && raw(request.position.timeline) <= raw(leader_position_term) &&
@@ -125,7 +131,7 @@ void Node::Impl::on_vote_request(const Message &message, const VoteRequest &requ
     if (!acts() && ends_leadership(request.resigned))
         note_resigned(request.resigned, false, "the primary resigned, says " + name_of(message.from));
     Refusal refusal = refusal_before_gate(message.from, request);
-    if (refusal == Refusal::none && behind(request))
+    if (refusal == Refusal::none && behind(request) && !overlooks_position_of(message.from))
         refusal = Refusal::position_behind;
     if (refusal != Refusal::none || request.pre) {
         answer_vote(message.from, request, refusal);
@@ -136,6 +142,8 @@ void Node::Impl::on_vote_request(const Message &message, const VoteRequest &requ
     if (acts()) // its lease has run out; nothing it acknowledges may come after the vote
         step_down("votes for " + name_of(message.from) + " in term " + std::to_string(raw(request.term)));
     pending_vote = PendingVote{message.from, request};
+    if (planted(Bug::vote_with_open_gate))
+        return decide_vote();
     shut_gate();
 }
 
@@ -152,7 +160,8 @@ void Node::Impl::answer_vote(NodeId candidate, const VoteRequest &request, Refus
 
 // The gate is shut and the position read: now a vote may be decided or a campaign begin.
 void Node::Impl::gate_closed(const LocalState &state) {
-    local = state;
+    if (!planted(Bug::position_before_gate))
+        local = state;
     gate_shutting = false;
     if (pending_vote)
         decide_vote();
@@ -187,7 +196,7 @@ void Node::Impl::decide_vote() {
     pending_vote.reset();
     if (vote.request.term < durable.term)
         return;
-    if (behind(vote.request)) {
+    if (behind(vote.request) && !overlooks_position_of(vote.candidate)) {
         answer_vote(vote.candidate, vote.request, Refusal::position_behind);
         return;
     }
@@ -200,7 +209,8 @@ void Node::Impl::decide_vote() {
     leader = NodeId::none;
     leader_lineage.clear();
     ballot.reset();
-    persist();
+    if (!planted(Bug::vote_not_stored))
+        persist();
     answer_vote(vote.candidate, vote.request, Refusal::none);
     // Leave the winner time to be counted and heard before standing oneself.
     election_due = may_stand() ? now + vote_wait * 2 + jitter(vote_wait) : never;
@@ -279,7 +289,8 @@ void Node::Impl::win() {
     become(Role::promoting, "elected in term " + std::to_string(raw(durable.term)));
     first_record();
     apply_sync();
-    out.push_back(Promote{durable.term});
+    const Term stock = static_cast<Term>(raw(local.position.timeline) + 1);
+    out.push_back(Promote{planted(Bug::timeline_reused) ? stock : durable.term});
 }
 
 } // namespace pg_ha

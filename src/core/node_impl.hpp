@@ -13,6 +13,7 @@
 #include "member_table.hpp"
 #include "membership.hpp"
 #include "node.hpp"
+#include "planted.hpp"
 #include "quorum.hpp"
 
 #include <algorithm>
@@ -163,7 +164,12 @@ struct Node::Impl {
     void on_vote_request(const Message &message, const VoteRequest &request);
     Refusal refusal_before_gate(NodeId candidate, const VoteRequest &request) const;
     bool behind(const VoteRequest &request) const;
-    bool just_restarted() const { return promise_until == long_ago && now < started + promised_lease(); }
+    bool just_restarted() const {
+        return promise_until == long_ago && now < started + promised_lease() && !planted(Bug::restarted_votes_at_once);
+    }
+    bool overlooks_position_of(NodeId candidate) const { // never, but for the planted bug
+        return planted(Bug::priority_beats_lsn) && configuration().find(candidate)->priority > settings.priority;
+    }
     void answer_vote(NodeId candidate, const VoteRequest &request, Refusal refusal);
     void gate_closed(const LocalState &state);
     void decide_vote();

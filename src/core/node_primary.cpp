@@ -116,8 +116,8 @@ void Node::Impl::on_heartbeat_reply(const Message &message, const HeartbeatReply
     if (reply.sent < started || reply.sent > now)
         return; // it answers the process before this one, which has lost its lease
     contacts.answered(message.from, reply.sent);
-    if (reply.sent > last_without_promise)
-        leases.answered(message.from, reply.sent);
+    if (reply.sent > last_without_promise || planted(Bug::lease_without_promise))
+        leases.answered(message.from, planted(Bug::lease_from_receipt) ? now : reply.sent);
     if (!asks_promise) {
         consider_contact();
         if (asks_promise)
@@ -140,9 +140,12 @@ void Node::Impl::consider_contact() {
 
 void Node::Impl::update_lease() {
     Instant until = long_ago;
-    const bool may_acknowledge = term_in_force && sync_known && rules_meet(sync_in_effect, configuration().sync);
+    const bool meet = rules_meet(sync_in_effect, configuration().sync) || planted(Bug::rules_not_compared);
+    const bool may_acknowledge = term_in_force && sync_known && meet;
     if (may_acknowledge)
         until = leases.until(configuration(), durable.self, round_sent, own_lease());
+    if (may_acknowledge && planted(Bug::no_check_quorum))
+        until = now + own_lease();
     if (until <= now)
         until = long_ago;
     if (until != lease_until) {
@@ -187,7 +190,7 @@ void Node::Impl::update_record() {
 void Node::Impl::first_record() {
     Configuration first = configuration();
     std::vector<NodeId> &set = first.sync.set;
-    if (!set.empty() && !contains(set, durable.self)) {
+    if (!set.empty() && !contains(set, durable.self) && !planted(Bug::winner_outside_sync_set)) {
         set.push_back(durable.self);
         std::sort(set.begin(), set.end());
     }
@@ -231,7 +234,8 @@ MembershipFacts Node::Impl::membership_facts() const {
 }
 
 void Node::Impl::advance_configuration() {
-    if (role != Role::primary || !record_in_force || configuration().version.term != durable.term)
+    const bool complete = record_in_force || planted(Bug::change_before_in_force);
+    if (role != Role::primary || !complete || configuration().version.term != durable.term)
         return;
     for (auto it = applicants.begin(); it != applicants.end();) {
         const Member *member = configuration().find(it->first);
@@ -264,7 +268,8 @@ void Node::Impl::advance_configuration() {
 // PostgreSQL waits for the new rule, or soon will.  Once w members have all that came before, it is
 // recorded.  If it isn't wanted any more, because a member that it needs died, PostgreSQL goes back to the record.
 void Node::Impl::finish_postgres_first() {
-    if (catch_up_to && caught_up_to(*catch_up_to, postgres_first->next.sync)) {
+    const bool caught_up = catch_up_to && caught_up_to(*catch_up_to, postgres_first->next.sync);
+    if (caught_up || (catch_up_to && planted(Bug::raise_w_without_catch_up))) {
         const MembershipStep step = *postgres_first;
         postgres_first.reset();
         catch_up_to.reset();

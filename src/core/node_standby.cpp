@@ -156,7 +156,7 @@ void Node::Impl::consider_gate() {
     }
     if (gate_open && gate_leader == leader)
         return;
-    if (!descends_from(local.position, leader_lineage)) {
+    if (!descends_from(local.position, leader_lineage) && !planted(Bug::diverged_streams)) {
         reason = "has WAL up to " + to_string(local.position) + " that " + name_of(leader) +
                  " does not have: rewind it (pg_rewind) or clone it again";
         return;
@@ -194,7 +194,7 @@ bool Node::Impl::ends_leadership(const Resignation &which) const {
     if (which.term != durable.term)
         return which.term > durable.term;
     if (leader != NodeId::none)
-        return which.incarnation >= leader_incarnation;
+        return which.incarnation >= leader_incarnation || planted(Bug::old_resignation_counts);
     return promise_until != long_ago || now >= started + promised_lease();
 }
 
@@ -242,7 +242,8 @@ void Node::Impl::stream_end(bool finished) {
 // I7: a dead kernel connection counts only where the vote itself, and not time, protects commits.
 void Node::Impl::consider_evidence() {
     const bool no_stream = settings.kind == MemberKind::witness || stream_ended || !local.streaming;
-    if (role == Role::standby && leader != NodeId::none && leader_gone && no_stream && sync_protects() && !promise_void)
+    const bool votes_protect = sync_protects() || planted(Bug::evidence_in_async);
+    if (role == Role::standby && leader != NodeId::none && leader_gone && no_stream && votes_protect && !promise_void)
         void_promise(name_of(leader) + " is gone: connection refused and its WAL stream has ended");
 }
 

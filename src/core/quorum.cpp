@@ -2,6 +2,7 @@
 //
 // Counting.  No state, no time of its own.
 #include "quorum.hpp"
+#include "planted.hpp"
 
 #include <algorithm>
 
@@ -14,7 +15,7 @@ bool contains(const std::vector<NodeId> &set, NodeId id) {
 bool has_majority(const Configuration &configuration, const std::set<NodeId> &members) {
     std::size_t count = 0;
     for (const Member &member : configuration.members)
-        count += member.voter && members.contains(member.id);
+        count += (member.voter || planted(Bug::learner_counted)) && members.contains(member.id);
     return count >= majority(configuration.voter_count());
 }
 
@@ -22,7 +23,7 @@ bool wins_election(const Configuration &configuration, const std::set<NodeId> &g
     if (!has_majority(configuration, granted))
         return false;
     const SyncRule &sync = configuration.sync;
-    if (sync.set.empty())
+    if (sync.set.empty() || planted(Bug::sync_set_not_asked))
         return true;
     std::size_t answered = 0;
     for (NodeId id : sync.set)
@@ -34,12 +35,12 @@ Instant majority_instant(const Configuration &configuration, const std::map<Node
                          Instant now) {
     std::vector<Instant> instants;
     for (const Member &member : configuration.members) {
-        if (!member.voter)
+        if (!member.voter && !planted(Bug::learner_counted))
             continue;
         auto it = reached.find(member.id);
         instants.push_back(member.id == self ? now : it == reached.end() ? long_ago : it->second);
     }
-    std::size_t needed = majority(instants.size());
+    std::size_t needed = majority(configuration.voter_count());
     if (instants.empty())
         return long_ago;
     std::sort(instants.begin(), instants.end(), std::greater<>());

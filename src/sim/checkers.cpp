@@ -4,6 +4,8 @@
 #include "checkers.hpp"
 #include "world.hpp"
 
+#include <algorithm>
+
 namespace pg_ha::sim {
 
 namespace {
@@ -29,6 +31,9 @@ void Checkers::started(Host &host, const DurableState &state) {
         stored.voted_for = state.voted_for;
     stored.term = state.term;
     stored.incarnation = state.incarnation;
+    stored.started = host.now();
+    stored.configuration = state.configuration;
+    stored.newest = std::max(stored.newest, state.configuration.version);
 }
 
 void Checkers::saved(Host &host, const DurableState &state) {
@@ -39,7 +44,96 @@ void Checkers::saved(Host &host, const DurableState &state) {
         world_.unsafe("S1: the incarnation of " + host.name + " goes back");
     if (state.term == stored.term && stored.voted_for != NodeId::none && state.voted_for != stored.voted_for)
         world_.unsafe("S1: " + host.name + " changes its vote in term " + text(state.term));
-    stored = {state.incarnation, state.term, state.voted_for};
+    if (state.term > stored.term && state.voted_for == state.self)
+        stands(host, state);
+    if (state.configuration.version != stored.configuration.version)
+        changes_record(host, stored, state);
+    stored = {state.incarnation, state.term, state.voted_for, state.configuration,
+              std::max(stored.newest, state.configuration.version), stored.started};
+}
+
+// A new term deposes the primary of the old one, so nobody may begin one before a majority would vote.
+void Checkers::stands(Host &host, const DurableState &state) {
+    const std::set<NodeId> &would_vote = pre_votes_[{state.term, state.self}];
+    std::size_t count = 0;
+    for (const Member &member : state.configuration.members)
+        count += member.voter && (member.id == state.self || would_vote.contains(member.id));
+    if (2 * count <= state.configuration.voter_count())
+        world_.unsafe("L3: " + host.name + " begins term " + text(state.term) + " with the pre-votes of " +
+                      std::to_string(count) + " of " + std::to_string(state.configuration.voter_count()) + " voters");
+}
+
+void Checkers::changes_record(Host &host, const Stored &stored, const DurableState &state) {
+    const Version before = stored.configuration.version, now = state.configuration.version;
+    if (now.term != before.term || now.index <= before.index || now.term != state.term || state.voted_for != state.self)
+        return;
+    std::size_t count = 0;
+    for (const Member &member : stored.configuration.members)
+        if (const auto voter = stored_.find(member.id); member.voter && voter != stored_.end())
+            count += voter->second.newest >= before;
+    if (2 * count <= stored.configuration.voter_count())
+        world_.unsafe("S12: " + host.name + " records configuration " + text(now.term) + "." +
+                      std::to_string(now.index) + " while " + text(before.term) + "." + std::to_string(before.index) +
+                      " is not on the disks of a majority");
+    const WalPoint head = host.postgres.wal;
+    if (const std::uint64_t acknowledged = world_.wal.branch(head.branch).acknowledged;
+        acknowledged != 0 && !elections_see(state.configuration, {head.branch, acknowledged}))
+        world_.unsafe("S7: " + host.name + " records a write quorum of " +
+                      std::to_string(state.configuration.sync.quorum) + ", which its newest commit does not have");
+}
+
+// ---- promises and leases ---------------------------------------------------------------------------------
+
+void Checkers::promised(Host &host, const Message &message, const HeartbeatReply &reply) {
+    if (asked_nothing_.contains({message.to, reply.sent}))
+        return;
+    const Stored &leader = stored_[message.to];
+    const bool of_this_run = reply.sent >= leader.started;
+    const Promise promise{message.term, of_this_run ? leader.incarnation : Incarnation::none, host.index,
+                          host.now() + Duration{world_.options.lease}};
+    promises_[{message.term, message.from}] = newest_promise_[message.from] = promise;
+}
+
+// Where no synchronous standby protects commits, a promise ends early only by the primary's own word.
+void Checkers::keeps_promise(Host &host, const Message &message, Term term) {
+    const Promise &promise = newest_promise_[message.from];
+    const bool resigned = newest_resignation_ >= Resignation{promise.term, promise.leader_incarnation};
+    if (!world_.options.synchronous && term > promise.term && host.now() < promise.until && !resigned)
+        world_.unsafe("S3: " + host.name + " grants a vote of term " + text(term) +
+                      " although it has promised the primary of term " + text(promise.term) + " to wait");
+}
+
+// By any clock: until the lease has ended, so many voters are bound that nobody else can be elected.
+void Checkers::lease_set(Host &host, Instant until) {
+    if (until == long_ago)
+        return;
+    const Stored &stored = stored_[host.id()];
+    const Time end = host.world_time(until) - 100 * microsecond; // clocks here move in small steps
+    std::size_t bound = 0;
+    for (const Member &member : stored.configuration.members) {
+        const auto promise = promises_.find({stored.term, member.id});
+        bound += member.voter && (member.id == host.id() ||
+                                  (promise != promises_.end() &&
+                                   world_.host(promise->second.host).local_time(end) <= promise->second.until));
+    }
+    if (2 * bound <= stored.configuration.voter_count())
+        world_.unsafe("S3: " + host.name + " takes a lease that outlives the promises of all but " +
+                      std::to_string(bound) + " of " + std::to_string(stored.configuration.voter_count()) + " voters");
+}
+
+// Does every group of members that could elect under this record have one that holds the commit?
+bool Checkers::elections_see(const Configuration &configuration, WalPoint commit) {
+    const std::vector<NodeId> &set = configuration.sync.set;
+    if (set.empty())
+        return true;
+    int holders = 0;
+    for (int i = 0; i < world_.options.hosts; i++) {
+        const Host &host = world_.host(i);
+        const auto counts = [&](NodeId id) { return std::find(set.begin(), set.end(), id) != set.end(); };
+        const bool member = (host.disk.state() && counts(host.disk.state()->self)) || counts(host.disk.lost_identity());
+        holders += member && world_.wal.contains(host.postgres.wal, commit);
+    }
+    return holders >= configuration.sync.quorum;
 }
 
 void Checkers::vote_sent(Host &host, const Stored &stored, const Message &message, const VoteReply &reply) {
@@ -67,9 +161,19 @@ void Checkers::sent(Host &host, const Message &message) {
         world_.unsafe("S1: " + host.name + " speaks with another incarnation than the one on its disk");
     if (const VoteReply *reply = std::get_if<VoteReply>(&message.body); reply && reply->granted && !reply->pre)
         vote_sent(host, stored, message, *reply);
+    else if (reply && reply->granted)
+        pre_votes_[{reply->term, message.to}].insert(message.from);
+    if (const VoteReply *reply = std::get_if<VoteReply>(&message.body); reply && reply->granted)
+        keeps_promise(host, message, reply->term);
+    if (const HeartbeatReply *reply = std::get_if<HeartbeatReply>(&message.body); reply && reply->follows)
+        promised(host, message, *reply);
+    if (std::holds_alternative<Resign>(message.body))
+        newest_resignation_ = std::max(newest_resignation_, {message.term, message.incarnation});
     if (const Heartbeat *heartbeat = std::get_if<Heartbeat>(&message.body);
         heartbeat && heartbeat->leader == message.from)
         leads(host, message.from, message.term);
+    if (const Heartbeat *heartbeat = std::get_if<Heartbeat>(&message.body); heartbeat && heartbeat->asks_nothing)
+        asked_nothing_.emplace(message.from, heartbeat->sent);
 }
 
 // ---- one primary per term --------------------------------------------------------------------------------
@@ -171,6 +275,12 @@ void Checkers::acknowledged(Host &host, WalPoint commit) {
         else
             statistics.overlaps++;
     }
+    const Stored &stored = stored_[host.id()];
+    if (world_.options.synchronous && timeline == timeline_of(stored.term) &&
+        !elections_see(stored.configuration, commit))
+        world_.unsafe("S7: " + host.name + " acknowledges " + to_string(wal.position(commit)) +
+                      ", which fewer than " + std::to_string(stored.configuration.sync.quorum) +
+                      " members of the sync set have");
     Branch &branch = wal.branch(commit.branch);
     branch.acknowledged = std::max(branch.acknowledged, commit.lsn);
     if (newest_acknowledger_ == no_branch || timeline > wal.branch(newest_acknowledger_).timeline)

@@ -3,7 +3,8 @@
 // The promises, checked from outside: only what a client, a disk or a wire could see, never what the
 // core thinks.  Names of promises are those of docs/protocol.md and of the fault catalogue: S1 one
 // primary per term, S2 one acknowledger, S3 leases never overlap, S4 no acknowledged loss, S6 a vote
-// cuts the WAL, S9 timeline = term.
+// cuts the WAL, S9 timeline = term, S7 whoever elects sees every commit,
+// S12 one change at a time, L3 nobody raises the term unasked.
 #pragma once
 
 #include "options.hpp"
@@ -12,7 +13,7 @@
 #include "agent/ports.hpp"
 
 #include <map>
-#include <optional>
+#include <set>
 
 namespace pg_ha::sim {
 
@@ -41,6 +42,7 @@ public:
     void flushed(Host &host, WalPoint before, WalPoint after);
     void promotion_asked(Host &host, Term term);
     void promoted(Host &host);
+    void lease_set(Host &host, Instant until);
     void lease_checked(Host &host);
     void acknowledged(Host &host, WalPoint commit);
     void false_claim(Host &host);
@@ -53,14 +55,33 @@ private:
         Incarnation incarnation = Incarnation::none;
         Term term = Term::none;
         NodeId voted_for = NodeId::none;
+        Configuration configuration;
+        Version newest; // configuration it has ever had
+        Instant started{}; // by its own clock
+    };
+    struct Promise { // a voter's word to the primary of a term, given with each answer to a heartbeat
+        Term term = Term::none;
+        Incarnation leader_incarnation = Incarnation::none;
+        int host = -1;
+        Instant until{}; // by the voter's clock
     };
     void lost_writes(WalPoint head, const std::string &who);
     void leads(Host &host, NodeId id, Term term);
+    void stands(Host &host, const DurableState &state);
+    void changes_record(Host &host, const Stored &stored, const DurableState &state);
+    void promised(Host &host, const Message &message, const HeartbeatReply &reply);
+    void keeps_promise(Host &host, const Message &message, Term term);
+    bool elections_see(const Configuration &configuration, WalPoint commit);
     void vote_sent(Host &host, const Stored &stored, const Message &message, const VoteReply &reply);
 
     World &world_;
     std::map<NodeId, Stored> stored_;
     std::map<std::pair<Term, NodeId>, NodeId> votes_; // (term, voter) -> candidate, as answered
+    std::map<std::pair<Term, NodeId>, std::set<NodeId>> pre_votes_; // (term, candidate) -> who would vote
+    std::map<std::pair<Term, NodeId>, Promise> promises_; // (term, voter)
+    std::map<NodeId, Promise> newest_promise_;
+    std::set<std::pair<NodeId, Instant>> asked_nothing_; // heartbeats that asked for no promise
+    Resignation newest_resignation_;
     std::map<Term, NodeId> leaders_;
     BranchId newest_acknowledger_ = no_branch;
     BranchId newest_writer_ = no_branch; // highest timeline that passed the last check

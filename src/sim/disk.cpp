@@ -31,6 +31,12 @@ bool Disk::save(const DurableState &state) {
     return true;
 }
 
+void Disk::lose() {
+    if (state_)
+        lost_ = state_->self;
+    state_.reset();
+}
+
 void Disk::restarted() {
     if (state_ && host_.world.options.sabotage == Sabotage::votes_forgotten)
         state_->voted_for = NodeId::none;

@@ -19,12 +19,14 @@ public:
     bool save(const DurableState &state) override;
     const std::optional<DurableState> &state() const { return state_; }
     void write(const DurableState &state) { state_ = state; } // without any chance of failing
-    void lose() { state_.reset(); }
+    void lose(); // the state directory is gone
+    NodeId lost_identity() const { return lost_; }
     void restarted(); // a new process reads the state
 
 private:
     Host &host_;
     std::optional<DurableState> state_;
+    NodeId lost_ = NodeId::none;
 };
 
 } // namespace pg_ha::sim

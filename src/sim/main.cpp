@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: PostgreSQL
 //
 // sim: runs seeds of the simulator and explains a failing one.  docs/testing.md says how to read it.
+#include "plants.hpp"
 #include "runner.hpp"
 
 #include <csignal>
@@ -30,8 +31,8 @@ const char usage[] =
     "  --keep-going     do not stop at the first violation\n"
     "  --seed S         replay one seed with its trace\n"
     "  --verbose        with --seed: heartbeats too\n"
-    "  --plant DEFECT   break a fake on purpose; the checkers must notice.  One of:\n"
-    "                   gate_stays_open votes_forgotten lease_ignored stale_position waiters_released never_heals\n"
+    "  --plant DEFECT   plant this defect; the checkers must notice\n"
+    "  --planted        plant each defect in turn, until it is caught in one of N seeds\n"
     "\n"
     "Exit status: 0 no violation, 1 a safety promise broken, 2 liveness lost, 3 an invariant of the core broken.\n";
 
@@ -39,13 +40,12 @@ struct Arguments {
     ManySeeds many;
     bool replay = false;
     bool verbose = false;
+    bool each_plant = false;
 };
 
-Sabotage parse_sabotage(const std::string &name) {
-    for (int i = 0; i <= static_cast<int>(Sabotage::never_heals); i++)
-        if (name == to_string(static_cast<Sabotage>(i)))
-            return static_cast<Sabotage>(i);
-    throw std::invalid_argument("unknown defect: " + name);
+void plant_into(ManySeeds &plan, const Plant &plant) {
+    plan.sabotage = plant.sabotage;
+    plan.bug = plant.bug;
 }
 
 Arguments parse(int argc, char **argv) {
@@ -68,7 +68,9 @@ Arguments parse(int argc, char **argv) {
         else if (option == "--seed")
             arguments.replay = true, arguments.many.first = std::stoull(value());
         else if (option == "--plant")
-            arguments.many.sabotage = parse_sabotage(value());
+            plant_into(arguments.many, find_plant(value()));
+        else if (option == "--planted")
+            arguments.each_plant = true;
         else if (option == "--verbose")
             arguments.verbose = true;
         else if (option == "--keep-going")
@@ -93,9 +95,10 @@ struct LastLines : TraceSink {
 };
 
 std::string replay_command(const Options &options) {
-    std::string command = "sim --seed " + std::to_string(options.seed) + " --verbose";
-    if (options.sabotage != Sabotage::none)
-        command += std::string(" --plant ") + to_string(options.sabotage);
+    const char *program = options.bug == pg_ha::Bug::none ? "sim" : "sim_planted";
+    std::string command = std::string(program) + " --seed " + std::to_string(options.seed) + " --verbose";
+    if (plant_of(options).any())
+        command += std::string(" --plant ") + plant_of(options).name;
     return command;
 }
 
@@ -110,7 +113,7 @@ void explain(const Options &options, const Verdict &verdict) {
     if (again.trace_hash != verdict.trace_hash)
         std::printf("warning: the second run of this seed went another way\n");
     std::printf("replay: %s", replay_command(options).c_str());
-    if (options.sabotage == Sabotage::none)
+    if (!plant_of(options).any())
         std::printf("   (or: make sim SEED=%llu)", static_cast<unsigned long long>(options.seed));
     std::printf("\n");
 }
@@ -118,6 +121,7 @@ void explain(const Options &options, const Verdict &verdict) {
 int replay(const Arguments &arguments) {
     Options options = draw_options(arguments.many.first);
     options.sabotage = arguments.many.sabotage;
+    options.bug = arguments.many.bug;
     std::printf("seed %llu\n%s", static_cast<unsigned long long>(options.seed), describe(options).c_str());
     Printer sink;
     sink.everything = arguments.verbose;
@@ -148,6 +152,29 @@ int run(const Arguments &arguments) {
     return result.violations.empty() ? 0 : static_cast<int>(result.violations.front().second.outcome);
 }
 
+// Each planted defect in turn, until a checker notices it.
+int run_planted(const Arguments &arguments) {
+    std::size_t caught = 0;
+    for (const Plant &plant : plants()) {
+        ManySeeds plan = arguments.many;
+        plan.progress = plan.keep_going = false;
+        plant_into(plan, plant);
+        const ManyVerdicts result = run_many(plan);
+        const auto seeds = static_cast<unsigned long long>(result.seeds);
+        if (result.violations.empty()) {
+            std::printf("%s, NOT CAUGHT after %llu seeds\n", plant.name, seeds);
+        } else {
+            caught++;
+            const auto &[options, verdict] = result.violations.front();
+            std::printf("%s, caught by %s, at seed %llu after %llu seeds\n", plant.name, verdict.violation.c_str(),
+                        static_cast<unsigned long long>(options.seed), seeds);
+        }
+        std::fflush(stdout);
+    }
+    std::printf("%zu of %zu planted bugs caught\n", caught, plants().size());
+    return caught == plants().size() ? 0 : 1;
+}
+
 } // namespace
 
 // The process dies inside a seed: say at least which.
@@ -171,7 +198,7 @@ int main(int argc, char **argv) {
         catch_broken_invariants();
         for (const int signal : {SIGSEGV, SIGABRT, SIGFPE, SIGBUS})
             std::signal(signal, on_crash);
-        return arguments.replay ? replay(arguments) : run(arguments);
+        return arguments.each_plant ? run_planted(arguments) : arguments.replay ? replay(arguments) : run(arguments);
     } catch (const std::exception &error) {
         std::fprintf(stderr, "sim: %s\nTry \"sim --help\".\n", error.what());
         return 4;

@@ -2,6 +2,7 @@
 //
 // Draws the options of a seed.
 #include "options.hpp"
+#include "plants.hpp"
 
 #include <cstdio>
 
@@ -43,26 +44,6 @@ const char *to_string(Fault fault) {
         return "state_loss";
     case Fault::slow_flush:
         return "slow_flush";
-    }
-    return "?";
-}
-
-const char *to_string(Sabotage sabotage) {
-    switch (sabotage) {
-    case Sabotage::none:
-        return "none";
-    case Sabotage::gate_stays_open:
-        return "gate_stays_open";
-    case Sabotage::votes_forgotten:
-        return "votes_forgotten";
-    case Sabotage::lease_ignored:
-        return "lease_ignored";
-    case Sabotage::stale_position:
-        return "stale_position";
-    case Sabotage::waiters_released:
-        return "waiters_released";
-    case Sabotage::never_heals:
-        return "never_heals";
     }
     return "?";
 }
@@ -159,8 +140,8 @@ std::string describe(const Options &o) {
             std::snprintf(line, sizeof line, " %s %.0f", to_string(static_cast<Fault>(i)), ms(every));
             text += line;
         }
-    if (o.sabotage != Sabotage::none)
-        text += std::string("\n  planted defect: ") + to_string(o.sabotage);
+    if (plant_of(o).any())
+        text += std::string("\n  planted defect: ") + plant_of(o).name;
     return text + "\n";
 }
 

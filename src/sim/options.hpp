@@ -8,6 +8,8 @@
 #include "random.hpp"
 #include "scheduler.hpp"
 
+#include "core/planted.hpp"
+
 #include <array>
 #include <string>
 
@@ -37,22 +39,24 @@ enum class Fault : std::uint8_t {
 inline constexpr int fault_count = static_cast<int>(Fault::slow_flush) + 1;
 const char *to_string(Fault fault);
 
-// Defects of the fakes, switched on one at a time by tests: each must make a checker fire, or the
+// Defects of the fakes, switched on one at a time (plants.hpp): each must make a checker fire, or the
 // checkers are blind.
 enum class Sabotage : std::uint8_t {
     none,
-    gate_stays_open,  // the walreceiver goes on flushing and acknowledging after close_gate()
-    votes_forgotten,  // saved votes are gone after a restart
-    lease_ignored,    // backends commit without looking at the lease
-    stale_position,   // a restarted standby claims to know its position before it has read its WAL
-    waiters_released, // commits are acknowledged without waiting for a standby
-    never_heals,      // partitions outlive the end of the faults
+    gate_stays_open,           // the walreceiver goes on flushing and acknowledging after close_gate()
+    votes_forgotten,           // saved votes are gone after a restart
+    lost_state_keeps_identity, // a server whose state directory is gone starts as who it was
+    lease_ignored,             // backends commit without looking at the lease
+    lease_not_rechecked,       // ... look at the beginning, but not after the wait for the standbys
+    stale_position,            // a restarted standby claims to know its position before it has read its WAL
+    waiters_released,          // commits are acknowledged without waiting for a standby
+    never_heals,               // partitions outlive the end of the faults
 };
-const char *to_string(Sabotage sabotage);
 
 struct Options {
     std::uint64_t seed = 0;
     Sabotage sabotage = Sabotage::none;
+    Bug bug = Bug::none; // in the core or agent; sim_planted only
 
     int hosts = 3;
     bool ready_made = false; // start from a configuration in which everybody votes

@@ -188,6 +188,7 @@ void Postgres::set_lease(Instant until) {
         return;
     if ((lease_ == long_ago) != (until == long_ago))
         world().trace(host_, until == long_ago ? "fenced" : "lease begins");
+    world().checkers.lease_set(host_, until);
     lease_ = until;
 }
 

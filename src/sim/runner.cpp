@@ -2,6 +2,7 @@
 //
 // Seeds on threads, and the sums of what they saw.
 #include "runner.hpp"
+#include "plants.hpp"
 
 #include "core/invariants.hpp"
 
@@ -46,6 +47,7 @@ void work(Shared &shared) {
             return;
         Options options = draw_options(plan.first + number);
         options.sabotage = plan.sabotage;
+        options.bug = plan.bug;
         Verdict verdict = run_seed(options);
         const std::lock_guard lock(shared.mutex);
         shared.result.seeds++;
@@ -86,6 +88,7 @@ std::uint64_t current_seed() {
 
 Verdict run_seed(const Options &options, TraceSink *sink) {
     seed_under_way = options.seed;
+    plant(options.bug);
     World world(options, sink);
     return world.run();
 }

@@ -20,6 +20,7 @@ struct ManySeeds {
     std::uint64_t count = 1000;
     unsigned threads = 1;
     Sabotage sabotage = Sabotage::none;
+    Bug bug = Bug::none;
     bool keep_going = false; // do not stop at the first violation
     bool progress = false;   // on stderr, every few seconds
 };

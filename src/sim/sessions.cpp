@@ -101,7 +101,8 @@ void Postgres::release_waiters() {
 
 // XACT_EVENT_COMMIT: without lease or confirmation the connection is dropped without an answer.
 void Postgres::last_check(int session, std::uint64_t lsn) {
-    if (!lease_holds() || !released(lsn))
+    const bool may_answer = lease_holds() || world().options.sabotage == Sabotage::lease_not_rechecked;
+    if (!may_answer || !released(lsn))
         return next_write(session, world().options.think);
     const WalPoint commit{wal.branch, lsn};
     world().checkers.lease_checked(host_);

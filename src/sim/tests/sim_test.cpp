@@ -3,6 +3,7 @@
 // The simulator under test: some hundred seeds hold every promise, the same seed always goes the same
 // way, and each planted defect is noticed.  The last part keeps the rest honest: checkers that cannot
 // see a broken fake would not see a broken core.
+#include "sim/plants.hpp"
 #include "sim/runner.hpp"
 
 #include <algorithm>
@@ -90,13 +91,19 @@ TEST_P(PlantedDefect, IsNoticed) {
     const Outcome expected = GetParam() == Sabotage::never_heals ? Outcome::stuck : Outcome::unsafe;
     const bool noticed = std::any_of(result.violations.begin(), result.violations.end(),
                                      [&](const auto &found) { return found.second.outcome == expected; });
-    EXPECT_TRUE(noticed) << to_string(GetParam()) << " went unnoticed in " << plan.count << " seeds";
+    EXPECT_TRUE(noticed) << "it went unnoticed in " << plan.count << " seeds";
 }
 
 INSTANTIATE_TEST_SUITE_P(Fakes, PlantedDefect,
-                         testing::Values(Sabotage::gate_stays_open, Sabotage::votes_forgotten, Sabotage::lease_ignored,
-                                         Sabotage::stale_position, Sabotage::waiters_released, Sabotage::never_heals),
-                         [](const auto &info) { return std::string(to_string(info.param)); });
+                         testing::Values(Sabotage::gate_stays_open, Sabotage::votes_forgotten,
+                                         Sabotage::lost_state_keeps_identity, Sabotage::lease_ignored,
+                                         Sabotage::lease_not_rechecked, Sabotage::stale_position,
+                                         Sabotage::waiters_released, Sabotage::never_heals),
+                         [](const auto &info) {
+                             Options options;
+                             options.sabotage = info.param;
+                             return std::string(plant_of(options).name);
+                         });
 
 // ---- the WAL tree ------------------------------------------------------------------------------------
 

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// Defects that can be planted into core and agent, one at a time, to see whether the simulator notices
+// (make planted).  They exist only where PG_HA_PLANTED is defined, which is the program sim_planted:
+// everywhere else planted() is a constant of the compiler, and server and witness hold nothing of this.
+#pragma once
+
+#include <cstdint>
+
+namespace pg_ha {
+
+enum class Bug : std::uint8_t {
+    none,
+    // votes and WAL
+    vote_not_stored,           // a vote is answered without having been saved
+    send_after_failed_save,    // a step goes on although its save has failed
+    second_vote,               // a voter forgets whom it has voted for
+    vote_with_open_gate,       // a vote does not shut the gate
+    position_before_gate,      // the position told with a vote was read before the gate was shut
+    restarted_believed,        // a standby that still reads its own WAL votes and stands
+    lsn_without_timeline,      // positions are compared by LSN alone
+    priority_beats_lsn,        // a preferred candidate gets votes although it is behind
+    sync_set_not_asked,        // a majority of voters is enough, whoever of S is missing
+    diverged_streams,          // the gate opens without a look at the primary's lineage
+    timeline_reused,           // the next timeline is chosen as stock PostgreSQL chooses it, not by term
+    // time
+    lease_from_receipt,        // the lease counts from the answer's receipt
+    lease_without_promise,     // answers to heartbeats that asked for no promise count
+    no_drift_margin,           // the lease is used to its end
+    no_check_quorum,           // the lease goes on without answers
+    no_prevote,                // a node stands without having asked
+    promise_broken,            // a voter votes although it has promised not to
+    restarted_votes_at_once,   // a restarted voter does not wait for promises that it may have made
+    evidence_in_async,         // a dead connection voids promises in asynchronous mode too
+    old_resignation_counts,    // a resignation counts although its primary has come back
+    // configuration
+    lower_w_in_postgres_first, // PostgreSQL is loosened before the record
+    rules_not_compared,        // commits go on while PostgreSQL waits for less than the record asks
+    raise_w_in_record_first,   // the record is tightened before PostgreSQL
+    raise_w_without_catch_up,  // the record is tightened before members have what came before
+    winner_outside_sync_set,   // a primary from outside S does not enter it
+    change_before_in_force,    // the next change does not wait for the one before
+    learner_counted,           // who does not vote, or no longer, makes a majority
+};
+
+#ifdef PG_HA_PLANTED
+inline thread_local Bug planted_bug = Bug::none; // set before each seed
+inline bool planted(Bug bug) { return planted_bug == bug; }
+#else
+consteval bool planted(Bug) { return false; }
+#endif
+
+} // namespace pg_ha
