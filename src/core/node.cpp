@@ -24,6 +24,7 @@ Outputs Node::start(Instant now) {
     n.out.clear();
     n.out.push_back(SetLease{long_ago});
     n.heartbeat_due = now;
+    n.undo.role = n.resting_role(); // what it is if the first save fails
     if (n.configuration().cluster == no_cluster) {
         n.become(n.settings.cluster == no_cluster ? Role::passive : Role::joining, "started without a membership");
         return std::move(n.out);
