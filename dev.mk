@@ -32,6 +32,10 @@ worlds: $(BUILD)/build.ninja ## every graph of broken links between up to 5 node
 	cmake --build $(BUILD) --target worlds
 	$(BUILD)/worlds
 
+.PHONY: coverage
+coverage: ## lines of core and agent that unit tests and SEEDS simulated clusters reach
+	SEEDS=$(SEEDS) scripts/coverage
+
 models: ## Spin models of the protocol and their planted bugs; QUICK=1 for small bounds
 	BUILD=$(abspath $(BUILD)) scripts/models $(if $(QUICK),--quick)
 
