@@ -130,7 +130,10 @@ bool Checkers::elections_see(const Configuration &configuration, WalPoint commit
     for (int i = 0; i < world_.options.hosts; i++) {
         const Host &host = world_.host(i);
         const auto counts = [&](NodeId id) { return std::find(set.begin(), set.end(), id) != set.end(); };
-        const bool member = (host.disk.state() && counts(host.disk.state()->self)) || counts(host.disk.lost_identity());
+        // An identity that is lost can't elect any more; that it had the commit still counts.
+        const std::vector<NodeId> &lost = host.disk.lost_identities();
+        const bool member = (host.disk.state() && counts(host.disk.state()->self)) ||
+                            std::any_of(lost.begin(), lost.end(), counts);
         holders += member && world_.wal.contains(host.postgres.wal, commit);
     }
     return holders >= configuration.sync.quorum;

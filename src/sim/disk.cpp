@@ -33,7 +33,7 @@ bool Disk::save(const DurableState &state) {
 
 void Disk::lose() {
     if (state_)
-        lost_ = state_->self;
+        lost_.push_back(state_->self);
     state_.reset();
 }
 

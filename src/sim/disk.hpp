@@ -7,6 +7,7 @@
 #include "agent/ports.hpp"
 
 #include <optional>
+#include <vector>
 
 namespace pg_ha::sim {
 
@@ -20,13 +21,13 @@ public:
     const std::optional<DurableState> &state() const { return state_; }
     void write(const DurableState &state) { state_ = state; } // without any chance of failing
     void lose(); // the state directory is gone
-    NodeId lost_identity() const { return lost_; }
+    const std::vector<NodeId> &lost_identities() const { return lost_; } // oldest first
     void restarted(); // a new process reads the state
 
 private:
     Host &host_;
     std::optional<DurableState> state_;
-    NodeId lost_ = NodeId::none;
+    std::vector<NodeId> lost_;
 };
 
 } // namespace pg_ha::sim

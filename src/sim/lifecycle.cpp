@@ -54,8 +54,8 @@ void Host::start_worker() {
         state.incarnation = static_cast<Incarnation>(raw(state.incarnation) + 1);
     } else {
         state.self = static_cast<NodeId>(world.random.next() | 1);
-        if (world.options.sabotage == Sabotage::lost_state_keeps_identity && disk.lost_identity() != NodeId::none)
-            state.self = disk.lost_identity();
+        if (world.options.sabotage == Sabotage::lost_state_keeps_identity && !disk.lost_identities().empty())
+            state.self = disk.lost_identities().back();
         state.node_name = name;
         state.incarnation = static_cast<Incarnation>(1);
         world.trace(*this, "new identity");
