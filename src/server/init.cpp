@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: PostgreSQL
 //
-// _PG_init and nothing else: settings, the start gate, shared memory, the WAL gate, the fence, the
-// workers, in this order.  The start gate comes before anything that could fail for another reason,
-// so that a member is kept from waking up writable first of all.
+// _PG_init and nothing else: settings, shared memory, the WAL gate, the fence, the workers, in this
+// order.  Nothing is written here: `postgres -C setting` comes this far too.  The start gate runs
+// when shared memory is set up, which is before recovery, at a start and in every crash restart.
 #include "fence.hpp"
 #include "gate.hpp"
 #include "guc.hpp"
 #include "shmem.hpp"
-#include "start_gate.hpp"
 #include "sync_rule.hpp"
 
 extern "C" {
@@ -19,29 +18,9 @@ PG_MODULE_MAGIC;
 PGDLLEXPORT void _PG_init(void);
 }
 
-#include <fcntl.h>
-#include <unistd.h>
-
 namespace pg_ha {
 
 namespace {
-
-// `postgres -C setting` loads libraries too, but only prints a value: it must not write anything.
-bool only_prints_a_setting() {
-    char arguments[16384];
-    const int fd = open("/proc/self/cmdline", O_RDONLY);
-    if (fd < 0)
-        return false;
-    const ssize_t length = read(fd, arguments, sizeof(arguments) - 1);
-    close(fd);
-    if (length <= 0)
-        return false;
-    arguments[length] = '\0';
-    for (const char *argument = arguments; argument < arguments + length; argument += strlen(argument) + 1)
-        if (strncmp(argument, "-C", 2) == 0)
-            return true;
-    return false;
-}
 
 void register_worker(const char *name, const char *function, int flags, BgWorkerStartTime start) {
     BackgroundWorker worker;
@@ -71,8 +50,6 @@ void _PG_init(void) {
     if (!IsPostmasterEnvironment)
         return; // single-user mode: one offline session, nothing to protect it from
     guc_define();
-    if (!only_prints_a_setting())
-        start_gate();
     shmem_register_hooks();
     gate_install();
     fence_install();

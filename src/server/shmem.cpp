@@ -6,7 +6,8 @@
 //
 // The startup hook runs in the postmaster at every start and in every crash-restart cycle, on wiped
 // memory.  It decides anew from the secret whether the fence applies, so a member can never come
-// out of a cycle unfenced, not even if it was bootstrapped after the server had started.
+// out of a cycle unfenced, not even if it was bootstrapped after the server had started; and
+// it passes the start gate again, before recovery begins.
 #include "guc.hpp"
 #include "shmem.hpp"
 #include "start_gate.hpp"
@@ -48,7 +49,7 @@ void startup_memory() {
     memset(static_cast<void *>(shared), 0, sizeof(Shared));
     if (!IsUnderPostmaster && start_gate_is_member()) {
         pg_atomic_write_u32(&shared->armed, 1);
-        start_gate_before_recovery();
+        start_gate();
     }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: PostgreSQL
 //
-// The start gate: no member wakes up as a second primary, whoever starts it (design, promise 3).
+// The start gate: no member wakes up as a second primary, whoever starts it (design, promise 3), and
+// none goes on as primary after a crash restart: its peers were told that it is gone, and what it
+// wrote as primary after crash recovery nobody else would have.
 //
 // A data directory with the cluster's secret belongs to a member.  It comes up as a standby, which
 // holds until it is elected.  The one exception is a cluster whose only voter is this very server:
@@ -72,22 +74,20 @@ void require_readable_state_directory() {
                                 "pg_ha.state_directory.")));
 }
 
+// Recovery asks for WAL only while primary_conninfo is not empty; the gate chooses the real one.
+void pin_conninfo() {
+    const char *present = PrimaryConnInfo && PrimaryConnInfo[0] != '\0' ? PrimaryConnInfo : placeholder_conninfo;
+    char copy[1024];
+    strlcpy(copy, present, sizeof(copy));
+    SetConfigOption("primary_conninfo", copy, PGC_POSTMASTER, PGC_S_OVERRIDE);
+}
+
 } // namespace
 
 bool start_gate_is_member() {
     struct stat unused;
     // Anything but a clear "not there" counts as a member: fencing too much loses nothing.
     return stat(secret_file(), &unused) == 0 || (errno != ENOENT && errno != ENOTDIR);
-}
-
-void start_gate_before_recovery() {
-    // Recovery asks for WAL only while primary_conninfo is not empty; the gate chooses the real one.
-    const char *present = PrimaryConnInfo && PrimaryConnInfo[0] != '\0' ? PrimaryConnInfo : placeholder_conninfo;
-    char copy[1024];
-    strlcpy(copy, present, sizeof(copy));
-    SetConfigOption("primary_conninfo", copy, PGC_POSTMASTER, PGC_S_OVERRIDE);
-    if (const char *error = remove_stale_placeholders())
-        ereport(FATAL, (errcode_for_file_access(), errmsg("%s: %m", error)));
 }
 
 const char *write_standby_signal() {
@@ -103,9 +103,10 @@ const char *write_standby_signal() {
 }
 
 void start_gate() {
-    if (!start_gate_is_member())
-        return;
     require_readable_state_directory();
+    pin_conninfo();
+    if (const char *error = remove_stale_placeholders())
+        ereport(FATAL, (errcode_for_file_access(), errmsg("%s: %m", error)));
 
     const char *reason = nullptr;
     const Failure failure = run_cpp([&reason] { reason = why_standby(); });
