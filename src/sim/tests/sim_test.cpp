@@ -87,11 +87,14 @@ TEST_P(PlantedDefect, IsNoticed) {
     plan.count = 150;
     plan.sabotage = GetParam();
     plan.keep_going = true;
-    const ManyVerdicts result = run_many(plan);
     const Outcome expected = GetParam() == Sabotage::never_heals ? Outcome::stuck : Outcome::unsafe;
-    const bool noticed = std::any_of(result.violations.begin(), result.violations.end(),
-                                     [&](const auto &found) { return found.second.outcome == expected; });
-    EXPECT_TRUE(noticed) << "it went unnoticed in " << plan.count << " seeds";
+    bool noticed = false;
+    for (; !noticed && plan.first < 6000; plan.first += plan.count) { // some defects need a rare moment
+        const ManyVerdicts result = run_many(plan);
+        noticed = std::any_of(result.violations.begin(), result.violations.end(),
+                              [&](const auto &found) { return found.second.outcome == expected; });
+    }
+    EXPECT_TRUE(noticed) << "it went unnoticed in " << plan.first << " seeds";
 }
 
 INSTANTIATE_TEST_SUITE_P(Fakes, PlantedDefect,
