@@ -47,4 +47,9 @@ lint: $(BUILD)/build.ninja ## dependency rule, exported symbols
 	if [ -e pg_ha.so ]; then scripts/check-exports pg_ha.so; fi
 
 help:
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+.PHONY: bench-net
+bench-net: $(BUILD)/build.ninja ## CPU of an idle node among 32 members; needs an idle machine
+	cmake --build $(BUILD) --target bench_net
+	$(BUILD)/bench_net

@@ -14,7 +14,8 @@ namespace {
 constexpr std::size_t table_rows_per_heartbeat = 8;
 constexpr std::uint64_t rounds_between_questions = 8; // heartbeats of a standby that want an answer
 constexpr std::uint64_t rounds_between_greetings = 4; // to a primary that an answer has just told the same
-constexpr std::size_t peers_per_round_primary = 16;
+constexpr std::size_t all_to_all_members_max = 17;
+constexpr std::size_t peers_per_round_primary = 12;
 constexpr std::size_t peers_per_round_standby = 8;
 constexpr std::uint64_t caught_up_bytes = 16 << 20;   // one WAL segment
 } // namespace
@@ -66,7 +67,7 @@ std::vector<NodeId> Node::Impl::peers_of_round() {
         if (member.id != durable.self && !(answered && member.id == leader))
             (voters_always && member.voter ? peers : in_turn).push_back(member.id);
     std::size_t room = in_turn.size();
-    if (configuration().members.size() > peers_per_round_primary + 1)
+    if (configuration().members.size() > all_to_all_members_max)
         room = std::min(room, (acts() ? peers_per_round_primary : peers_per_round_standby) - peers.size());
     for (std::size_t i = 0; i < room; ++i)
         peers.push_back(in_turn[turn++ % in_turn.size()]);
