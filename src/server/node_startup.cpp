@@ -112,6 +112,7 @@ void NodeWorker::start_membership() {
         throw std::runtime_error(std::string("could not write the state file in \"") + state_directory() + "\"");
     m.control.close_gate();
     runtime_.open(make_net_options(m.secret, m.settings, m.state.self));
+    m.opened_as = m.state.self;
     m.agent.emplace(Ports{runtime_, m.file, runtime_, m.control}, m.settings, m.state, m.control.sample().local,
                     strong_random());
     m.agent->start();

@@ -155,6 +155,7 @@ void NodeWorker::work() {
     const bool ticks = node.next_deadline() <= runtime_.now();
     if (ticks)
         node.tick(); // samples as well
+    keep_network_current();
     if (bootstrap_)
         finish_bootstrap();
     // A status goes with the heartbeat; it has a time of its own only where nothing ticks.
@@ -183,12 +184,20 @@ void NodeWorker::reload() {
     Membership &m = *membership_;
     m.settings = make_settings(m.secret);
     agent()->reconfigure(m.settings);
-    if (m.peers != guc_peers) {
-        m.peers = guc_peers;
-        runtime_.close();
-        runtime_.open(make_net_options(m.secret, m.settings, agent()->durable().self));
-        runtime_.set_peers(agent()->durable().configuration.members);
-    }
+    keep_network_current();
+}
+
+// Other seeds, or another identity because the primary has voided the old one: greet everybody anew.
+void NodeWorker::keep_network_current() {
+    Membership &m = *membership_;
+    const DurableState &state = agent()->durable();
+    if (m.peers == guc_peers && m.opened_as == state.self)
+        return;
+    m.peers = guc_peers;
+    m.opened_as = state.self;
+    runtime_.close();
+    runtime_.open(make_net_options(m.secret, m.settings, state.self));
+    runtime_.set_peers(state.configuration.members);
 }
 
 // Tells the peers.  A clean stop lets the server end the WAL stream itself, after the last byte.

@@ -32,11 +32,13 @@ private:
         ServerControl control;
         std::optional<Agent> agent;
         std::string peers; // pg_ha.peers as the network knows it
+        NodeId opened_as = NodeId::none; // the identity it shows there
     };
 
     void wait_once();
     void work();
     void reload();
+    void keep_network_current();
     void shut_down(bool clean);
     void demote_if_asked();
     void write_status();
