@@ -222,7 +222,12 @@ void Postgres::rule_done(std::uint32_t version) {
     world().trace(host_,
                   "waits for " + std::to_string(saved_rule.needed) + " of " + std::to_string(wanted_.names.size()));
     release_waiters();
-    host_.post([](Host &host) { return SyncInEffect{host.postgres.wanted_rule()}; });
+    // As the server's poll does: an answer that something newer has overtaken is not given.
+    host_.post([version](Host &host) -> Event {
+        if (version != host.postgres.wanted_version_)
+            return host.postgres.sample();
+        return SyncInEffect{host.postgres.wanted_rule()};
+    });
 }
 
 void Postgres::note(const Note &note) {
