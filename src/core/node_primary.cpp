@@ -57,7 +57,7 @@ Heartbeat Node::Impl::make_heartbeat(NodeId to) {
     return heartbeat;
 }
 
-// Everybody, up to 16 others; in larger clusters some in turn, so that a node's cost stays flat.  A
+// Everybody, up to 17 members; in larger clusters some in turn, so that a node's cost stays flat.  A
 // primary never leaves out the voters while they are few, because they renew its lease.
 std::vector<NodeId> Node::Impl::peers_of_round() {
     std::vector<NodeId> peers, in_turn;
