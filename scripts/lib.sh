@@ -157,7 +157,9 @@ stage_postgres() {
     cp "$root/pg_ha.control" "$root"/pg_ha--*.sql "$stage$share/extension/"
     link_missing "$share/extension" "$stage$share/extension"
     link_missing "$share" "$stage$share"
-    if [ -x "$build/writer" ]; then cp "$build/writer" "$stage$pg_bindir/pg_ha_writer"; fi
+    for program in writer ledger; do
+        if [ -x "$build/$program" ]; then cp "$build/$program" "$stage$pg_bindir/pg_ha_$program"; fi
+    done
     chmod -R a+rX "$stage"
 }
 

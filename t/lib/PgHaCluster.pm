@@ -132,29 +132,38 @@ sub new {
         order => $options{nodes} // [qw(london paris rome)],
         settings => $options{settings} // '',
         writer => undef,
+        helpers => [],    # other clients that end with the test; each knows its pid
     }, $class;
     chmod 0755, $self->{dir};
-    my ($writer) = grep { -x } "$bindir/pg_ha_writer", dirname(abs_path(__FILE__)) . '/../../build/writer';
-    die "the program writer is not built: cmake --build build --target writer\n" unless $writer;
-    copy($writer, "$self->{dir}/writer") or die "copy $writer: $!";
-    chmod 0755, "$self->{dir}/writer";
-    drop_root($self->{dir});
+    for my $program (qw(writer ledger)) {
+        my ($built) = grep { -x } "$bindir/pg_ha_$program", dirname(abs_path(__FILE__)) . "/../../build/$program";
+        die "the program $program is not built: cmake --build build --target $program\n" unless $built;
+        copy($built, "$self->{dir}/$program") or die "copy $built: $!";
+        chmod 0755, "$self->{dir}/$program";
+    }
     become_subreaper();
+    $self->before_root_is_dropped;
+    drop_root($self->{dir});
     my $port = free_ports(2 * @{ $self->{order} });
     for my $name (@{ $self->{order} }) {
         $self->{nodes}{$name} = {
-            name => $name, data => "$self->{dir}/$name", log => "$self->{dir}/$name.log",
+            name => $name, host => $self->host_of($name), data => "$self->{dir}/$name", log => "$self->{dir}/$name.log",
             port => $port++, peer_port => $port++, family => [],
         };
     }
     $ENV{PGCONNECT_TIMEOUT} = 5;
     delete @ENV{qw(PGHOST PGPORT PGUSER PGDATABASE PGOPTIONS PGSERVICE XDG_RUNTIME_DIR)};
     push @clusters, $self;
-    $SIG{ALRM} = sub { $self->give_up("the test file took longer than $file_limit s"); };
+    my $limit = $options{limit} // $file_limit;
+    $SIG{ALRM} = sub { $self->give_up("the test file took longer than $limit s"); };
     $SIG{INT} = $SIG{TERM} = sub { exit 1; };
-    alarm $file_limit;
+    alarm $limit;
     return $self;
 }
+
+# For clusters whose nodes have addresses and namespaces of their own: PgHaNetwork.pm.
+sub before_root_is_dropped { }
+sub host_of { return '127.0.0.1'; }
 
 # First of a run of ports that are free on 127.0.0.1.
 sub free_ports {
@@ -175,6 +184,10 @@ sub node {
 }
 sub names { return @{ $_[0]{order} }; }
 sub dir { return $_[0]{dir}; }
+sub addresses {
+    my ($self, @names) = @_;
+    return join ',', map { "$_->{host}:$_->{port}" } map { $self->node($_) } @names;
+}
 sub data { return $_[0]->node($_[1])->{data}; }
 sub state_directory { return $_[0]->data($_[1]) . '.pg_ha'; }
 sub postmaster { return $_[0]->node($_[1])->{pid}; }
@@ -203,19 +216,16 @@ sub write_file {
 # initdb and settings; one include file holds what differs between nodes.
 sub init {
     my ($self, $name) = @_;
-    my $peers = join ', ', map { '127.0.0.1:' . $self->node($_)->{peer_port} } $self->names;
+    my $peers = join ', ', map { "$_->{host}:$_->{peer_port}" } map { $self->node($_) } $self->names;
     $self->must_run("$self->{bindir}/initdb", '-D', $self->data($name), qw(-U postgres -A trust --no-locale -E UTF8 --no-sync));
     append($self->data($name) . '/postgresql.conf', <<"END");
 
-listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 fsync = off
 shared_buffers = 16MB
 wal_keep_size = 256MB
 log_line_prefix = '%m [%p] %b: '
 shared_preload_libraries = 'pg_ha'
-pg_ha.listen_addresses = '127.0.0.1'
-pg_ha.advertise_address = '127.0.0.1'
 pg_ha.peers = '$peers'
 pg_ha.replication_conninfo = 'user=postgres'
 $self->{settings}
@@ -228,7 +238,8 @@ sub write_node_settings {
     my ($self, $name, %override) = @_;
     my $node = $self->node($name);
     my %settings = (
-        'port' => $node->{port}, 'pg_ha.port' => $node->{peer_port}, 'pg_ha.node_name' => "'$name'", %override,
+        'port' => $node->{port}, 'pg_ha.port' => $node->{peer_port}, 'pg_ha.node_name' => "'$name'",
+        (map { $_ => "'$node->{host}'" } qw(listen_addresses pg_ha.listen_addresses pg_ha.advertise_address)), %override,
     );
     write_file("$node->{data}/node.conf",
         join '', map { defined $settings{$_} ? "$_ = $settings{$_}\n" : '' } sort keys %settings);
@@ -236,7 +247,7 @@ sub write_node_settings {
 
 sub clone {
     my ($self, $name, $from) = @_;
-    $self->must_run("$self->{bindir}/pg_basebackup", '-D', $self->data($name), '-h', '127.0.0.1', '-p', $self->node($from)->{port},
+    $self->must_run("$self->{bindir}/pg_basebackup", '-D', $self->data($name), '-h', $self->node($from)->{host}, '-p', $self->node($from)->{port},
         qw(-U postgres -c fast --no-sync));
     $self->write_node_settings($name);
 }
@@ -274,6 +285,8 @@ sub wait_ready {
 
 # ---- start and stop --------------------------------------------------------------------------------------
 
+sub server_command { return ("$_[0]{bindir}/postgres", '-D', $_[1]{data}); }
+
 # Without waiting for connections.
 sub launch {
     my ($self, $name) = @_;
@@ -286,8 +299,8 @@ sub launch {
         open STDIN, '<', '/dev/null';
         open STDOUT, '>>', $node->{log};
         open STDERR, '>&', \*STDOUT;
-        my $program = "$self->{bindir}/postgres";
-        exec { $program } $program, '-D', $node->{data} or POSIX::_exit(127);
+        my @command = $self->server_command($node);
+        exec { $command[0] } @command or POSIX::_exit(127);
     }
     $node->{pid} = $pid;
     $node->{family} = [$pid];
@@ -355,8 +368,8 @@ sub thaw {
 # (status, answer, error text)
 sub try_sql {
     my ($self, $name, $query, $limit) = @_;
-    my ($status, $out, $err) = run_command($limit // 20, "$self->{bindir}/psql", qw(-XAtq -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -h 127.0.0.1),
-        '-p', $self->node($name)->{port}, qw(-U postgres -d postgres -c), $query);
+    my ($status, $out, $err) = run_command($limit // 20, "$self->{bindir}/psql", qw(-XAtq -v ON_ERROR_STOP=1 -v VERBOSITY=verbose),
+        '-h', $self->node($name)->{host}, '-p', $self->node($name)->{port}, qw(-U postgres -d postgres -c), $query);
     chomp $out;
     return ($status, $out, $err);
 }
@@ -452,12 +465,11 @@ sub wait_log {
 sub start_writer {
     my ($self, @nodes) = @_;
     @nodes = $self->names unless @nodes;
-    my $hosts = join ',', map { '127.0.0.1:' . $self->node($_)->{port} } @nodes;
     my $pid = fork() // die "fork: $!";
     if (!$pid) {
         open STDOUT, '>>', "$self->{dir}/writer.log";
         open STDERR, '>&', \*STDOUT;
-        exec "$self->{dir}/writer", 'run', '--hosts', $hosts, '--out', "$self->{dir}/ledger", '--pause-us', '1000',
+        exec "$self->{dir}/writer", 'run', '--hosts', $self->addresses(@nodes), '--out', "$self->{dir}/ledger", '--pause-us', '1000',
             '--first-id', 1 + ($self->{runs}++ // 0) * 1_000_000
             or POSIX::_exit(127);
     }
@@ -504,7 +516,7 @@ sub stop_writer {
 sub verify_ledger {
     my ($self, $name) = @_;
     $self->stop_writer;
-    my ($status, $out, $err) = run_command(60, "$self->{dir}/writer", 'verify', '--hosts', '127.0.0.1:' . $self->node($name)->{port},
+    my ($status, $out, $err) = run_command(60, "$self->{dir}/writer", 'verify', '--hosts', $self->addresses($name),
         '--out', "$self->{dir}/ledger");
     chomp $out;
     ok($status == 0, "$name has every acknowledged row ($out acknowledged rows lost)") or diag($err);
@@ -533,7 +545,7 @@ sub give_up {
 sub kill_all_nodes {
     my ($self) = @_;
     my @all = map { my $pid = $_->{pid}; ($pid ? family($pid) : (), @{ $_->{family} }) } values %{ $self->{nodes} };
-    push @all, $self->{writer} if $self->{writer};
+    push @all, grep { defined } $self->{writer}, map { $_->pid } @{ $self->{helpers} };
     @all = grep { is_running($_) } @all;
     kill 'KILL', @all if @all;
     my $end = time + 10;
