@@ -126,12 +126,29 @@ std::optional<MembershipStep> admission_step(const Configuration &current, const
     return std::nullopt;
 }
 
+// Learners that may vote now, data nodes first.  A witness stands in for a data node that is missing to make the
+// count odd, so there are always more data voters than witnesses: votes without data behind them make a majority
+// that cannot lead, and take one from those that can.
+std::vector<NodeId> ready_to_vote(const Configuration &current, const MembershipFacts &facts) {
+    std::vector<NodeId> ready;
+    int lead = 0; // of data voters over witnesses that vote
+    for (const Member &member : current.members)
+        if (member.voter && !facts.replaced.contains(member.id))
+            lead += member.kind == MemberKind::data ? 1 : -1;
+    for (const MemberKind kind : {MemberKind::data, MemberKind::witness})
+        for (const Member &member : current.members) {
+            if (member.kind != kind || member.voter || facts.replaced.contains(member.id) ||
+                !facts.caught_up.contains(member.id) || (kind == MemberKind::witness && lead < 2))
+                continue;
+            lead += kind == MemberKind::data ? 1 : -1;
+            ready.push_back(member.id);
+        }
+    return ready;
+}
+
 // One voter at a time, but only on the way to an odd number: from an odd count two must be ready.
 std::optional<MembershipStep> voter_step(const Configuration &current, const MembershipFacts &facts) {
-    std::vector<NodeId> ready;
-    for (const Member &member : current.members)
-        if (!member.voter && facts.caught_up.contains(member.id) && !facts.replaced.contains(member.id))
-            ready.push_back(member.id);
+    const std::vector<NodeId> ready = ready_to_vote(current, facts);
     const bool odd = current.voter_count() % 2 == 1;
     if (ready.size() < (odd ? 2u : 1u))
         return std::nullopt;

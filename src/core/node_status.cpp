@@ -66,8 +66,8 @@ std::string Node::Impl::failover_obstacle(Instant at) const {
     if (primary == NodeId::none)
         return "there is no primary at the moment";
     if (configuration().voter_count() < 3)
-        return "automatic failover needs three voters, there " +
-               std::string(configuration().voter_count() == 1 ? "is 1" : "are 2") + ": add servers";
+        return std::string("automatic failover needs three voters, there ") +
+               (configuration().voter_count() == 1 ? "is 1" : "are 2") + ": add a server or a witness";
     std::set<NodeId> would_vote;
     std::string missing;
     bool candidate = false;

@@ -19,6 +19,10 @@ Member data(unsigned n, bool voter) {
     return {id(n), "n" + std::to_string(n), MemberKind::data, voter, {"h", 1}, {"h", 2}, 100};
 }
 
+Member witness(unsigned n) {
+    return {id(n), "w" + std::to_string(n), MemberKind::witness, false, {"h", 1}, {}, 0};
+}
+
 Configuration alone() {
     Configuration c;
     c.members = {data(1, true)};
@@ -65,6 +69,39 @@ TEST(Membership, TheSecondServerStaysALearnerUntilAThirdComes) {
     Configuration three = settle(two, facts);
     EXPECT_EQ(three.voter_count(), 3u);
     EXPECT_EQ(three.sync, (SyncRule{{id(1), id(2), id(3)}, 2}));
+}
+
+TEST(Membership, AWitnessMakesTwoServersThreeVotersAndNeverCountsForACommit) {
+    MembershipFacts facts;
+    facts.self = id(1);
+    facts.caught_up = {id(1), id(2)};
+    facts.applicants[id(2)] = witness(2);
+    Configuration c = settle(alone(), facts);
+    EXPECT_EQ(c.voter_count(), 1u) << "a witness alone would only take the majority from the one server";
+    facts.applicants[id(3)] = data(3, false);
+    facts.caught_up.insert(id(3));
+    c = settle(c, facts);
+    EXPECT_EQ(c.voter_count(), 3u);
+    EXPECT_EQ(c.sync, (SyncRule{{id(1), id(3)}, 2}));
+}
+
+TEST(Membership, DataNodesVoteBeforeWitnessesAndOutnumberThem) {
+    MembershipFacts facts;
+    facts.self = id(1);
+    facts.caught_up = {id(1), id(2), id(3), id(4), id(5)};
+    facts.applicants = {{id(2), witness(2)}, {id(3), witness(3)}, {id(4), data(4, false)}, {id(5), data(5, false)}};
+    Configuration c = settle(alone(), facts);
+    EXPECT_EQ(c.voter_count(), 5u) << "three data nodes and two witnesses";
+    facts.applicants = {{id(2), witness(2)}, {id(4), data(4, false)}, {id(5), data(5, false)}};
+    facts.caught_up = {id(1), id(2), id(4), id(5)};
+    c = settle(alone(), facts);
+    EXPECT_EQ(c.voter_count(), 3u);
+    EXPECT_FALSE(c.is_voter(id(2))) << "three data nodes need no witness";
+    facts.applicants = {{id(2), witness(2)}, {id(3), witness(3)}, {id(4), data(4, false)}};
+    facts.caught_up = {id(1), id(2), id(3), id(4)};
+    c = settle(alone(), facts);
+    EXPECT_EQ(c.voter_count(), 3u) << "two witnesses can't outvote two data nodes";
+    EXPECT_TRUE(c.is_voter(id(4)));
 }
 
 TEST(Membership, ADeadIdentityIsReplacedByANewOneOfTheSameName) {
