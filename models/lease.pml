@@ -47,6 +47,7 @@ bool fenced;        // stepped down or resigned: the lease is zero and stays so
 bool dead;          // postmaster and node worker were killed; sessions may live on as orphans
 byte round_age = LONG_AGO; // ticks since the newest heartbeat round was sent
 byte replied;       // voters whose answer to that round is under way or has arrived
+bool asks_nothing;  // that round asks for no promise, and its answers renew nothing
 bool resigned;      // said so to all, after zeroing the lease
 byte flushed;       // end of its WAL, in commits
 
@@ -133,6 +134,20 @@ inline fence() {
     lease = 0
 }
 
+inline new_round(nothing) {
+    round_age = 0;
+    replied = 0;
+    got_round[1] = false;
+    got_round[2] = false;
+    asks_nothing = nothing
+}
+// I6: what was answered without a promise holds nobody back.
+#ifdef LEASE_WITHOUT_PROMISE
+#define BINDS true
+#else
+#define BINDS (!asks_nothing)
+#endif
+
 // I6: from the time of sending; `slow` is what a slow clock adds.
 inline renew(slow) {
 #ifdef LEASE_FROM_RECEIPT
@@ -155,13 +170,10 @@ inline renew(slow) {
 proctype worker() {
 end:do
 #ifndef SYNCHRONOUS
-    :: d_step { !dead && !fenced -> // a heartbeat round
-                round_age = 0;
-                replied = 0;
-                got_round[1] = false;
-                got_round[2] = false }
-    :: d_step { !dead && !fenced && replied != 0 -> renew(0) } // with the primary itself a majority
-    :: d_step { !dead && !fenced && replied != 0 -> renew(1) }
+    :: d_step { !dead && !fenced -> new_round(false) }
+    :: d_step { !dead && !fenced -> new_round(true) } // in the core only while no majority answers
+    :: d_step { !dead && !fenced && replied != 0 && BINDS -> renew(0) } // with the primary itself a majority
+    :: d_step { !dead && !fenced && replied != 0 && BINDS -> renew(1) }
 #endif
     :: d_step { !dead && !fenced && (voted[1] != 0 || voted[2] != 0) -> fence() } // hears of term 2
     :: d_step { !dead && !fenced -> fence(); resigned = true }
@@ -179,12 +191,15 @@ end:do
 
 // ---- voters ------------------------------------------------------------------------------------------------------
 
-// A heartbeat reaches the voter, which answers; `fast` is what a fast clock takes off its promise.
+// A heartbeat reaches the voter, which answers; `fast` is what a fast clock takes off its promise.  Asked
+// for none, it gives none, and one that it gave before runs on.
 inline follow(v, fast) {
     got_round[v] = true;
     replied = replied | BIT(v);
-    promise[v] = PROMISE - fast;
-    void_promise[v] = false
+    if
+    :: !asks_nothing -> promise[v] = PROMISE - fast; void_promise[v] = false
+    :: else
+    fi
 }
 
 proctype voter(byte v) {
@@ -251,6 +266,7 @@ init {
 
 // Planted bugs, and what each leads to (asynchronous mode, unless said otherwise):
 //   LEASE_FROM_RECEIPT             a slow answer gives a lease that outlives the promises
+//   LEASE_WITHOUT_PROMISE          answers to a round that asked for no promise renew the lease
 //   NO_MARGIN                      a slow primary and fast voters: the same
 //   RESTARTED_VOTER_VOTES_AT_ONCE  the lease runs, but the voter has forgotten its promise
 //   EVIDENCE_IN_ASYNC              killed postmaster and worker: orphans answer until the lease ends
