@@ -12,7 +12,6 @@
 namespace pg_ha {
 
 inline constexpr std::size_t frame_bytes_max = 64 * 1024;
-inline constexpr std::size_t members_max = 32;
 
 std::string encode(const Message &message);
 std::optional<Message> decode_message(std::string_view bytes);

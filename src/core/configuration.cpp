@@ -8,8 +8,8 @@
 namespace pg_ha {
 
 const Member *Configuration::find(NodeId id) const {
-    auto it = std::find_if(members.begin(), members.end(), [&](const Member &m) { return m.id == id; });
-    return it == members.end() ? nullptr : &*it;
+    auto it = std::lower_bound(members.begin(), members.end(), id, [](const Member &m, NodeId wanted) { return m.id < wanted; });
+    return it == members.end() || it->id != id ? nullptr : &*it;
 }
 
 const Member *Configuration::find(const std::string &name) const {

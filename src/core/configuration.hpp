@@ -15,6 +15,9 @@
 
 namespace pg_ha {
 
+// What shared memory and the wire are laid out for.  The core itself has no such limit: Settings::members_max.
+inline constexpr std::size_t members_max = 32;
+
 enum class MemberKind : std::uint8_t { data = 0, witness = 1 };
 
 struct Endpoint {

@@ -10,7 +10,7 @@ namespace pg_ha {
 
 // What the invariants look at: one node between two steps.
 struct CoreView {
-    DurableState durable;
+    DurableState durable; // without the list of members: copying it twice a step would cost more than the step
     Role role = Role::passive;
     NodeId leader = NodeId::none;
     Instant lease_until{};

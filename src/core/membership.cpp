@@ -11,8 +11,6 @@ namespace pg_ha {
 
 namespace {
 
-constexpr std::size_t members_limit = 32;
-
 // S shall be all data voters that stay, w their majority; nothing in asynchronous mode.
 std::vector<NodeId> wanted_set(const Configuration &current, const MembershipFacts &facts) {
     std::vector<NodeId> set;
@@ -114,7 +112,7 @@ std::optional<MembershipStep> admission_step(const Configuration &current, const
             step.reason = changed.name + " has a new address or priority";
             return step;
         }
-        if (current.find(applicant.name) || members.size() >= members_limit)
+        if (current.find(applicant.name) || members.size() >= facts.members_max)
             continue;
         Member learner = applicant;
         learner.voter = false;

@@ -23,6 +23,7 @@ struct MembershipFacts {
     std::set<NodeId> replaced;        // dead identities whose name a new node asks for
     std::map<NodeId, Member> applicants; // nodes that asked for admission, or members whose addresses changed
     bool synchronous = true;
+    std::size_t members_max = pg_ha::members_max;
 };
 
 struct MembershipStep {

@@ -9,6 +9,20 @@ namespace pg_ha {
 
 using std::chrono::milliseconds;
 
+namespace {
+
+// Everything but the list of members, which `to` keeps as it has it.
+void copy_without_members(DurableState &from, DurableState &to) {
+    std::vector<Member> from_members = std::move(from.configuration.members);
+    std::vector<Member> to_members = std::move(to.configuration.members);
+    from.configuration.members.clear();
+    to = from;
+    from.configuration.members = std::move(from_members);
+    to.configuration.members = std::move(to_members);
+}
+
+} // namespace
+
 Node::Impl::Impl(const Settings &s, const DurableState &state, const LocalState &l, std::uint64_t seed, Instant t)
     : settings(s), durable(state), local(l), started(t), now(t), random_state(seed), undo{state, Role::passive, NodeId::none} {}
 
@@ -63,7 +77,7 @@ Outputs Node::step(const Event &event, Instant now) {
     n.now = std::max(now, n.now);
     n.out.clear();
     if (!std::holds_alternative<PersistFailed>(event))
-        n.undo = {n.durable, n.role, n.leader};
+        n.remember();
     n.dispatch(event);
     const CoreView after = n.view();
     if (!std::holds_alternative<PersistFailed>(event))
@@ -181,10 +195,23 @@ Instant Node::Impl::next_deadline() const {
     return next;
 }
 
-CoreView Node::Impl::view() const {
-    return {durable, role,          leader,
-            lease_until, term_in_force,   gate_open,
-            gate_open ? durable.term : Term::none, sync_in_effect, sync_known};
+CoreView Node::Impl::view() {
+    CoreView view{{}, role,         leader,
+                  lease_until,  term_in_force, gate_open,
+                  gate_open ? durable.term : Term::none, sync_in_effect, sync_known};
+    copy_without_members(durable, view.durable);
+    return view;
+}
+
+// What a failed Persist goes back to.  The same version is the same list of members, which is long.
+void Node::Impl::remember() {
+    const Configuration &old = undo.durable.configuration;
+    undo.role = role;
+    undo.leader = leader;
+    if (old.cluster != configuration().cluster || old.version != configuration().version)
+        undo.durable = durable;
+    else
+        copy_without_members(durable, undo.durable);
 }
 
 // ---- small helpers ---------------------------------------------------------------------------------

@@ -110,7 +110,8 @@ struct Node::Impl {
     void tick();
     void receive(const Message &message);
     Instant next_deadline() const;
-    CoreView view() const;
+    CoreView view();
+    void remember();
     void send(NodeId to, Body body) { out.push_back(Send{to, std::move(body)}); }
     void send_members(const Body &body);
     void persist() { out.push_back(Persist{durable}); }

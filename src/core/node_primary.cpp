@@ -217,6 +217,7 @@ MembershipFacts Node::Impl::membership_facts() const {
     MembershipFacts facts;
     facts.self = durable.self;
     facts.synchronous = settings.synchronous;
+    facts.members_max = settings.members_max;
     facts.replaced = replaced;
     facts.applicants = applicants;
     facts.caught_up.insert(durable.self);

@@ -293,7 +293,7 @@ void Node::Impl::on_join(const Message &message, const JoinRequest &request) {
         }
         replaced.insert(namesake->id);
     }
-    if (!configuration().find(applicant.id) && configuration().members.size() >= 32) {
+    if (!configuration().find(applicant.id) && configuration().members.size() >= settings.members_max) {
         reject(Rejection::cluster_full);
         return;
     }

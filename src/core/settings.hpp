@@ -20,6 +20,7 @@ struct Settings {
     bool synchronous = true;
     std::uint64_t max_lag_on_failover = 16 << 20; // bytes; asynchronous mode only
     std::uint16_t priority = 100;                 // 0 = never primary
+    std::size_t members_max = pg_ha::members_max; // only the simulator goes beyond
     bool tracing = false;
 };
 
