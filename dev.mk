@@ -39,6 +39,15 @@ coverage: ## lines of core and agent that unit tests and SEEDS simulated cluster
 models: ## Spin models of the protocol and their planted bugs; QUICK=1 for small bounds
 	BUILD=$(abspath $(BUILD)) scripts/models $(if $(QUICK),--quick)
 
+PREFIX ?= /usr/local
+.PHONY: witness install-witness
+witness: $(BUILD)/build.ninja ## the voter without PostgreSQL; needs no PostgreSQL headers
+	cmake --build $(BUILD) --target witness
+
+install-witness: witness ## installs it with its systemd unit below PREFIX (/usr/local); DESTDIR works
+	cmake -S . -B $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX)
+	DESTDIR=$(DESTDIR) cmake --install $(BUILD) --component witness --strip
+
 format: ## clang-format over our sources
 	clang-format -i $(wildcard src/*/*.[ch]pp src/*/tests/*.[ch]pp)
 
