@@ -62,3 +62,7 @@ help:
 bench-net: $(BUILD)/build.ninja ## CPU of an idle node among 32 members; needs an idle machine
 	cmake --build $(BUILD) --target bench_net
 	$(BUILD)/bench_net
+
+.PHONY: bench-failover
+bench-failover: ## how long nobody can write when the primary is lost, and what is lost: ROUNDS=n
+	BUILD=$(abspath $(BUILD)) scripts/bench-failover

@@ -18,7 +18,7 @@ logs=$build/log
 packages=(
     g++ make cmake ninja-build perl
     "postgresql-$pg_version" "postgresql-server-dev-$pg_version" libpq-dev
-    libboost-dev libboost-program-options-dev libssl-dev libprotobuf-dev protobuf-compiler libgtest-dev libbenchmark-dev
+    iproute2 libboost-dev libboost-program-options-dev libssl-dev libprotobuf-dev protobuf-compiler libgtest-dev libbenchmark-dev
 )
 
 say() { printf '%s\n' "$@"; }

@@ -222,6 +222,7 @@ sub init {
 
 unix_socket_directories = ''
 fsync = off
+wal_log_hints = on
 shared_buffers = 16MB
 wal_keep_size = 256MB
 log_line_prefix = '%m [%p] %b: '
@@ -287,21 +288,25 @@ sub wait_ready {
 
 sub server_command { return ("$_[0]{bindir}/postgres", '-D', $_[1]{data}); }
 
+sub spawn {
+    my ($self, $node) = @_;
+    my $pid = fork() // die "fork: $!";
+    return $pid if $pid;
+    setsid();
+    chdir '/';
+    open STDIN, '<', '/dev/null';
+    open STDOUT, '>>', $node->{log};
+    open STDERR, '>&', \*STDOUT;
+    my @command = $self->server_command($node);
+    exec { $command[0] } @command or POSIX::_exit(127);
+}
+
 # Without waiting for connections.
 sub launch {
     my ($self, $name) = @_;
     my $node = $self->node($name);
     $self->until_true(20, "the old processes of $name are gone", sub { !grep { is_running($_) } @{ $node->{family} } });
-    my $pid = fork() // die "fork: $!";
-    if (!$pid) {
-        setsid();
-        chdir '/';
-        open STDIN, '<', '/dev/null';
-        open STDOUT, '>>', $node->{log};
-        open STDERR, '>&', \*STDOUT;
-        my @command = $self->server_command($node);
-        exec { $command[0] } @command or POSIX::_exit(127);
-    }
+    my $pid = $self->spawn($node);
     $node->{pid} = $pid;
     $node->{family} = [$pid];
 }
@@ -315,6 +320,31 @@ sub start {
             $self->give_up("$name did not start") unless is_running($pid);
             return ($self->try_sql($name, 'SELECT 1'))[0] == 0;
         });
+}
+
+# The old primary, which runs again, becomes a standby of the new one.  If it holds what nobody else has
+# it says so, and is rewound as docs/operations.md tells.  True: it had to be.
+sub bring_back {
+    my ($self, $old, $new, $limit) = @_;
+    my $rewound = 0;
+    $self->until_true($limit // 120, "$old streams from $new", sub {
+        return 1 if $self->streams($old, $new);
+        my (undef, $reason) = $self->try_sql($old, 'SELECT reason FROM ha_members WHERE is_self', 3);
+        $self->rewind($old, $new) if $reason =~ /rewind it/ && !$rewound++;
+        return 0;
+    });
+    return $rewound;
+}
+
+sub rewind {
+    my ($self, $old, $new) = @_;
+    $self->stop($old);
+    # Before its first checkpoint the source's control file names the timeline before.
+    $self->sql($new, 'CHECKPOINT');
+    $self->must_run("$self->{bindir}/pg_rewind", '-D', $self->data($old), '--source-server',
+        'host=' . $self->node($new)->{host} . ' port=' . $self->node($new)->{port} . ' user=postgres dbname=postgres');
+    $self->write_node_settings($old);
+    $self->start($old);
 }
 
 # mode: fast, smart or immediate.  Without waiting for the end.
@@ -430,10 +460,14 @@ sub wait_primary {
     return $primary;
 }
 
+my $streaming = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name = ";
+sub streams {
+    my ($self, $standby, $primary) = @_;
+    return ($self->try_sql($primary, "$streaming'$standby'"))[1] eq '1';
+}
 sub wait_standby_of {
     my ($self, $standby, $primary, $limit) = @_;
-    $self->poll($primary, "SELECT count(*) FROM pg_stat_replication WHERE application_name = '$standby' AND state = 'streaming'",
-        '1', "$standby streams from $primary", $limit);
+    $self->poll($primary, "$streaming'$standby'", '1', "$standby streams from $primary", $limit);
 }
 
 # Exactly one node of those that answer is out of recovery and may acknowledge.
