@@ -26,6 +26,7 @@ is($cluster->sql($new, "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn
     $cluster->sql($new, 'SELECT term FROM ha_cluster'), 'the timeline is the term');
 isnt($cluster->sql($new, "SELECT count(*) FROM ha_events WHERE to_role = 'primary' AND reason <> ''"), '0',
     'ha_events tells the promotion with a reason');
+like($cluster->log_text($new), qr/sessions are let in, after \d+ ms/, 'sessions were held until a standby had what they see');
 $cluster->wait_standby_of($follower, $new);
 $cluster->verify_ledger($new);
 

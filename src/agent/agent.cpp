@@ -77,6 +77,7 @@ void Agent::perform(const Outputs &outputs) {
         bool operator()(const CloseGate &) { return a.answers_.push_back(GateClosed{a.ports_.postgres.close_gate()}), true; }
         bool operator()(const OpenGate &o) { return a.ports_.postgres.open_gate(o), true; }
         bool operator()(const SetLease &o) { return a.ports_.postgres.set_lease(o.until), true; }
+        bool operator()(const Settled &) { return a.ports_.postgres.settled(), true; }
         bool operator()(const Promote &o) { return a.ports_.postgres.promote(o.term), true; }
         bool operator()(const Demote &o) { return a.ports_.postgres.demote(o.reason), true; }
         bool operator()(const ApplySync &o) { return a.ports_.postgres.apply_sync(o), true; }

@@ -40,6 +40,7 @@ public:
     virtual Sampled sample() = 0;
     virtual void open_gate(const OpenGate &upstream) = 0;
     virtual void set_lease(Instant until) = 0;
+    virtual void settled() = 0; // sessions need not be held any more
     virtual void promote(Term term) = 0;              // answer comes as an event
     // Fence, write standby.signal, provoke the crash-restart cycle.  May end this process.
     virtual void demote(const std::string &reason) = 0;

@@ -25,7 +25,8 @@ struct DurableState {
 
 struct Tick {};                        // next_deadline() has come
 struct Received { Message message; };  // authenticated, decoded, bounded
-struct Sampled { LocalState local; Lineage lineage; }; // PostgreSQL looked at; lineage only on a primary
+// PostgreSQL looked at.  On a primary also its lineage, and up to where the sync rule that is in effect is met.
+struct Sampled { LocalState local; Lineage lineage; Lsn confirmed = Lsn::none; };
 struct GateClosed { LocalState local; };  // answer to CloseGate: read after the gate was shut
 // Answer to Persist: the state file could not be made durable.  `stored`: what an earlier Persist of
 // the same step did make durable, and what may have been told to others since.
@@ -62,6 +63,9 @@ struct CloseGate {};
 struct OpenGate { NodeId leader; Term term; Endpoint postgres; };
 // Backends may acknowledge commits until then.  long_ago: fenced now.
 struct SetLease { Instant until; };
+// What sessions see here can't vanish any more: w members of S have all that was there when PostgreSQL
+// opened.  Once per opening; idempotent.
+struct Settled {};
 // Leave recovery on timeline = term.  Answered by Promoted or PromotionFailed.
 struct Promote { Term term; };
 // PostgreSQL is writable here although another term has begun (or it was promoted by hand): turn it
@@ -77,7 +81,7 @@ struct Note {
 };
 struct Trace { std::string line; }; // only when Settings::tracing
 
-using Output = std::variant<Send, Persist, CloseGate, OpenGate, SetLease, Promote, Demote, ApplySync, SetPeers, Note, Trace>;
+using Output = std::variant<Send, Persist, CloseGate, OpenGate, SetLease, Settled, Promote, Demote, ApplySync, SetPeers, Note, Trace>;
 using Outputs = std::vector<Output>;
 
 } // namespace pg_ha

@@ -57,6 +57,7 @@ Outputs Node::start(Instant now) {
             n.persist();
         }
         n.become(Role::primary, "resumes its term");
+        n.opened_at = n.local.position.lsn;
         n.apply_sync();
         if (n.configuration().version.term == n.durable.term)
             n.heartbeat_round();
@@ -79,6 +80,7 @@ Outputs Node::step(const Event &event, Instant now) {
     if (!std::holds_alternative<PersistFailed>(event))
         n.remember();
     n.dispatch(event);
+    n.consider_settled();
     const CoreView after = n.view();
     if (!std::holds_alternative<PersistFailed>(event))
         check_step(before, after);
@@ -107,7 +109,7 @@ void Node::Impl::dispatch(const Event &event) {
         Impl &n;
         void operator()(const Tick &) { n.tick(); }
         void operator()(const Received &e) { n.receive(e.message); }
-        void operator()(const Sampled &e) { n.sampled(e.local, e.lineage); }
+        void operator()(const Sampled &e) { n.sampled(e); }
         void operator()(const GateClosed &e) { n.gate_closed(e.local); }
         void operator()(const PersistFailed &e) { n.persist_failed(e.stored); }
         void operator()(const LinkUp &e) { n.link_up(e.peer); }
@@ -272,15 +274,17 @@ void Node::Impl::bootstrap(const Bootstrap &event) {
     record_in_force = term_in_force = true; // a majority of one has stored it
     stored_versions[durable.self] = c.version;
     become(Role::primary, "bootstrapped");
+    opened_at = local.position.lsn;
     apply_sync();
     heartbeat_round();
     heartbeat_due = now + settings.heartbeat_interval;
 }
 
-void Node::Impl::sampled(const LocalState &state, const Lineage &history) {
-    local = state;
-    if (!history.empty())
-        lineage = history;
+void Node::Impl::sampled(const Sampled &seen) {
+    local = seen.local;
+    confirmed = seen.confirmed;
+    if (!seen.lineage.empty())
+        lineage = seen.lineage;
     if (local.streaming)
         stream_ended = false; // it goes on, on the next timeline; the end seen before was that of the last one
     // Commits of the old rule end here at the latest: looked at after the new one came into effect.

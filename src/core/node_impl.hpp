@@ -5,6 +5,7 @@
 //   node_standby.cpp   following a primary, the gate, joining, evidence that a primary is gone
 //   node_election.cpp  standing, voting, winning
 //   node_primary.cpp   lease, replies, configuration, stepping down
+//   node_sync.cpp      who of the sync set has what, as primary
 //   node_status.cpp    the snapshot for people
 #pragma once
 
@@ -100,6 +101,8 @@ struct Node::Impl {
     bool sync_pending = false;        // the answer for sync_asked is still to come
     std::optional<MembershipStep> postgres_first; // waiting for PostgreSQL, then for members to catch up
     std::optional<Lsn> catch_up_to;
+    std::optional<Lsn> opened_at;     // what sessions could see from the beginning; empty once it is settled
+    Lsn confirmed = Lsn::none;        // up to where the rule in effect is met, as PostgreSQL says
     std::map<NodeId, Member> applicants;
     std::set<NodeId> replaced;
 
@@ -128,7 +131,7 @@ struct Node::Impl {
     bool acts() const { return role == Role::promoting || role == Role::primary; }
     bool sync_protects() const { return configuration().synchronous && configuration().sync.quorum >= 2; }
     void bootstrap(const Bootstrap &event);
-    void sampled(const LocalState &state, const Lineage &history);
+    void sampled(const Sampled &seen);
     void shutting_down(bool clean);
     void persist_failed(const std::optional<DurableState> &stored);
     Role resting_role() const;
@@ -200,6 +203,9 @@ struct Node::Impl {
     void sync_in_effect_now(const SyncRule &rule);
     void step_down(const std::string &why);
     void drop_primary_state();
+
+    // node_sync.cpp
+    void consider_settled();
 
     // node_status.cpp
     Status status(Instant at) const;

@@ -318,6 +318,7 @@ void Node::Impl::apply_sync() {
 
 void Node::Impl::sync_in_effect_now(const SyncRule &rule) {
     sync_in_effect = rule;
+    confirmed = Lsn::none; // that was by the rule before
     sync_known = true;
     sync_pending = sync_pending && !(sync_asked == rule);
     if (acts()) {
@@ -341,6 +342,7 @@ void Node::Impl::promoted(const LocalState &state, const Lineage &history) {
         return;
     }
     become(Role::primary, "open for writes on timeline " + std::to_string(raw(state.position.timeline)));
+    opened_at = state.position.lsn;
     heartbeat_round();
     heartbeat_due = now + settings.heartbeat_interval;
 }
@@ -358,6 +360,7 @@ void Node::Impl::drop_primary_state() {
     record_in_force = term_in_force = false;
     postgres_first.reset();
     catch_up_to.reset();
+    opened_at.reset();
     leases.clear();
     contacts.clear();
 }

@@ -39,6 +39,7 @@ enum class Bug : std::uint8_t {
     raise_w_in_record_first,   // the record is tightened before PostgreSQL
     raise_w_without_catch_up,  // the record is tightened before members have what came before
     winner_outside_sync_set,   // a primary from outside S does not enter it
+    settled_at_once,           // sessions are let in before the sync set has what they see
     change_before_in_force,    // the next change does not wait for the one before
     learner_counted,           // who does not vote, or no longer, makes a majority
 };

@@ -21,6 +21,7 @@ extern "C" {
 #include "access/xlogrecovery.h"
 #include "miscadmin.h"
 #include "replication/walreceiver.h"
+#include "replication/walsender_private.h"
 #include "utils/timestamp.h"
 }
 
@@ -37,6 +38,9 @@ constexpr Duration nudge_first = milliseconds(5);
 constexpr Duration nudge_last = milliseconds(1000);
 constexpr Duration stale_patience = milliseconds(20);
 constexpr Duration promotion_poll = milliseconds(1);
+constexpr Duration settle_poll = milliseconds(2);       // sessions wait for it
+constexpr Duration settle_poll_slow = milliseconds(50); // nobody answers
+constexpr Duration settle_soon = milliseconds(1000);
 constexpr uint64 sending_wait_ns = 10 * 1000 * 1000;
 
 // An acknowledgement may be on its way to the kernel.  The wait is bounded because the position read
@@ -143,7 +147,30 @@ ServerControl::ServerControl(std::string node_name) : node_name_(std::move(node_
 
 Sampled ServerControl::sample() {
     const LocalState local = look();
-    return {local, local.in_recovery ? Lineage{} : lineage()};
+    return {local, local.in_recovery ? Lineage{} : lineage(), local.in_recovery ? Lsn::none : confirmed()};
+}
+
+// Up to where enough standbys of the rule in effect say that they have flushed.  Of use only until sessions
+// are let in.  A walsender has a priority exactly if that rule names its standby (sync_rule.cpp).
+Lsn ServerControl::confirmed() const {
+    if (sync_pending_ || sync_wanted_.quorum <= 1 || pg_atomic_read_u32(&shared->settled) != 0)
+        return Lsn::none;
+    std::vector<XLogRecPtr> flushed;
+    for (int i = 0; i < max_wal_senders; i++) {
+        WalSnd *walsender = &WalSndCtl->walsnds[i];
+        SpinLockAcquire(&walsender->mutex);
+        const bool counts = walsender->pid != 0 && walsender->sync_standby_priority > 0 &&
+                            walsender->state == WALSNDSTATE_STREAMING;
+        const XLogRecPtr flush = walsender->flush;
+        SpinLockRelease(&walsender->mutex);
+        if (counts && !XLogRecPtrIsInvalid(flush))
+            flushed.push_back(flush);
+    }
+    const std::size_t needed = sync_wanted_.quorum - 1u;
+    if (flushed.size() < needed)
+        return Lsn::none;
+    std::sort(flushed.begin(), flushed.end(), std::greater<>());
+    return static_cast<Lsn>(flushed[needed - 1]);
 }
 
 Lineage ServerControl::lineage() {
@@ -197,6 +224,16 @@ void ServerControl::set_lease(Instant until) {
     const uint64 wanted = static_cast<uint64>(until.time_since_epoch().count());
     const uint64 before = pg_atomic_exchange_u64(&shared->lease_until_ns, wanted);
     changed_ = changed_ || (before == 0) != (wanted == 0);
+}
+
+void ServerControl::settled() {
+    if (pg_atomic_exchange_u32(&shared->settled, 1) == 1)
+        return;
+    changed_ = true;
+    const Instant now{std::chrono::nanoseconds(boot_now_ns())};
+    const Duration held = settling_since_ < now ? now - settling_since_ : Duration{0};
+    ereport(LOG, (errmsg("pg_ha: sessions are let in, after %lld ms",
+                         static_cast<long long>(std::chrono::duration_cast<milliseconds>(held).count()))));
 }
 
 void ServerControl::promote(Term term) {
@@ -256,6 +293,7 @@ std::deque<Event> ServerControl::poll(Instant now) {
     poll_streams(events);
     poll_sync(events);
     poll_walreceiver(now);
+    poll_settling(now, events);
     return events;
 }
 
@@ -294,6 +332,19 @@ void ServerControl::poll_sync(std::deque<Event> &events) {
         return;
     sync_pending_ = false;
     events.push_back(SyncInEffect{sync_wanted_});
+}
+
+// While sessions are held, the walsenders are looked at often: nobody tells when a standby has confirmed.
+void ServerControl::poll_settling(Instant now, std::deque<Event> &events) {
+    if (RecoveryInProgress() || pg_atomic_read_u32(&shared->settled) != 0) {
+        settling_since_ = settle_at_ = never;
+        return;
+    }
+    settling_since_ = std::min(settling_since_, now);
+    if (settle_at_ != never && now < settle_at_)
+        return;
+    settle_at_ = now + (now - settling_since_ < settle_soon ? settle_poll : settle_poll_slow);
+    events.push_back(sample());
 }
 
 // The gate has changed: end a walreceiver of before, start or wake the one of now.
@@ -342,7 +393,8 @@ Instant ServerControl::next_poll() const {
     if (!answers_.empty())
         return long_ago;
     const Instant now{std::chrono::nanoseconds(boot_now_ns())};
-    return promotion_.running() ? std::min(now + promotion_poll, nudge_at_) : nudge_at_;
+    const Instant next = std::min(nudge_at_, settle_at_);
+    return promotion_.running() ? std::min(now + promotion_poll, next) : next;
 }
 
 } // namespace pg_ha

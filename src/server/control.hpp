@@ -19,6 +19,7 @@ public:
     Sampled sample() override;
     void open_gate(const OpenGate &upstream) override;
     void set_lease(Instant until) override;
+    void settled() override;
     void promote(Term term) override;
     void demote(const std::string &reason) override;
     void apply_sync(const ApplySync &sync) override;
@@ -39,6 +40,8 @@ private:
     void poll_streams(std::deque<Event> &events);
     void poll_sync(std::deque<Event> &events);
     void poll_walreceiver(Instant now);
+    void poll_settling(Instant now, std::deque<Event> &events);
+    Lsn confirmed() const;
     void wake_walreceiver();
 
     std::string node_name_;
@@ -51,6 +54,9 @@ private:
     SyncRule sync_wanted_;
     bool sync_pending_ = false;
     std::uint32_t sync_version_ = 0;
+
+    Instant settling_since_ = never; // writable, and sessions are held
+    Instant settle_at_ = never;      // the next look at the walsenders
 
     std::uint32_t failed_seen_ = 0;
     std::uint32_t finished_seen_ = 0;

@@ -91,6 +91,11 @@ struct Shared {
     pg_atomic_uint32 armed;          // 1: member of a cluster, so the fence applies.  Set in the postmaster
                                      // when a cluster's state exists, or by bootstrap; never cleared.
 
+    // 1: what sessions see on this server, once it is writable, is on the sync set and can't vanish.  Writer:
+    // node worker, once; 0 again only by wiping, at each (crash) restart.  It means nothing in recovery or
+    // while not armed.  Reader: backends, which hold ordinary sessions of a writable, armed server until it is 1.
+    pg_atomic_uint32 settled;
+
     // -- gate.  Writer of gate_term: node worker (0 = shut).  Reader: walreceiver before each send,
     // receive and connect.  gate_sending: walreceiver sets 1, checks gate_term, sends, sets 0; the node
     // worker, after shutting, waits (bounded) until it is 0.

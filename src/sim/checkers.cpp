@@ -216,6 +216,9 @@ void Checkers::lost_writes(WalPoint head, const std::string &who) {
         const Branch &branch = world_.wal.branch(b);
         if (branch.timeline > world_.wal.branch(head.branch).timeline)
             continue;
+        if (world_.options.synchronous && branch.seen != 0 && !world_.wal.contains(head, {b, branch.seen}))
+            world_.unsafe("S8: " + who + " at " + to_string(world_.wal.position(head)) + " without what sessions saw at " +
+                          to_string(world_.wal.position({b, branch.seen})));
         if (branch.acknowledged == 0 || world_.wal.contains(head, {b, branch.acknowledged}))
             continue;
         statistics.lost++;
@@ -288,6 +291,13 @@ void Checkers::acknowledged(Host &host, WalPoint commit) {
     branch.acknowledged = std::max(branch.acknowledged, commit.lsn);
     if (newest_acknowledger_ == no_branch || timeline > wal.branch(newest_acknowledger_).timeline)
         newest_acknowledger_ = commit.branch;
+}
+
+// An ordinary session of a writable server reads all that is visible there.  Whether it may have is judged at
+// every later promotion.
+void Checkers::seen(WalPoint end) {
+    Branch &branch = world_.wal.branch(end.branch);
+    branch.seen = std::max(branch.seen, end.lsn);
 }
 
 void Checkers::finish(WalPoint survivor) {

@@ -3,7 +3,7 @@
 // The promises, checked from outside: only what a client, a disk or a wire could see, never what the
 // core thinks.  Names of promises are those of docs/protocol.md and of the fault catalogue: S1 one
 // primary per term, S2 one acknowledger, S3 leases never overlap, S4 no acknowledged loss, S6 a vote
-// cuts the WAL, S9 timeline = term, S7 whoever elects sees every commit,
+// cuts the WAL, S7 whoever elects sees every commit, S8 what was read stays, S9 timeline = term,
 // S12 one change at a time, L3 nobody raises the term unasked.
 #pragma once
 
@@ -45,6 +45,7 @@ public:
     void lease_set(Host &host, Instant until);
     void lease_checked(Host &host);
     void acknowledged(Host &host, WalPoint commit);
+    void seen(WalPoint end);
     void false_claim(Host &host);
     void finish(WalPoint survivor);
 

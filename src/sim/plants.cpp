@@ -52,6 +52,7 @@ const std::vector<Plant> &plants() {
         in_core("raise_w_in_record_first", Bug::raise_w_in_record_first),
         in_core("raise_w_without_catch_up", Bug::raise_w_without_catch_up),
         in_core("winner_outside_sync_set", Bug::winner_outside_sync_set),
+        in_core("settled_at_once", Bug::settled_at_once),
         in_core("change_before_in_force", Bug::change_before_in_force),
         in_core("learner_counted", Bug::learner_counted),
 #endif

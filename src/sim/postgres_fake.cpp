@@ -14,6 +14,7 @@ World &Postgres::world() const {
 
 void Postgres::forget_shared_memory() {
     lease_ = long_ago;
+    settled_ = false;
     released_ = 0;
     receiver_ = {.number = receiver_.number + 1};
     for (Sender &sender : senders_)
@@ -29,6 +30,7 @@ void Postgres::start(bool as_standby) {
     forget_shared_memory();
     postmaster = server_alive_ = backends_alive_ = true;
     in_recovery = as_standby;
+    visible_ = wal.lsn; // recovered
     position_known_ = !as_standby;
     const Time replay = world().random.below(2 * world().options.replay);
     world().on(host_, Lane::server, replay, [this] {
@@ -107,6 +109,16 @@ Lineage Postgres::lineage() const {
     return in_recovery ? Lineage{} : world().wal.lineage(wal);
 }
 
+// By the one rule that is in effect, as the walsenders know it.
+Lsn Postgres::confirmed() const {
+    std::uint64_t newest = 0;
+    if (rules_.size() == 1)
+        for (const Sender &sender : senders_)
+            if (sender.connected && flushed_by(rules_.front(), sender.flushed) >= std::max(1, rules_.front().needed))
+                newest = std::max(newest, sender.flushed);
+    return static_cast<Lsn>(newest);
+}
+
 bool Postgres::lease_holds() const {
     return host_.now() < lease_ || world().options.sabotage == Sabotage::lease_ignored;
 }
@@ -166,7 +178,7 @@ void Postgres::finish_promotion(Term term) {
     finish_senders(); // cascading standbys reach the end of the old timeline
     const BranchId branch = world().wal.create(timeline_of(term), wal, host_.index, world().now());
     wal = {branch, wal.lsn + 56}; // end-of-recovery record
-    inserted_ = wal.lsn;
+    inserted_ = visible_ = wal.lsn;
     in_recovery = false;
     world().checkers.promoted(host_);
     begin_sessions();
@@ -190,6 +202,13 @@ void Postgres::set_lease(Instant until) {
         world().trace(host_, until == long_ago ? "fenced" : "lease begins");
     world().checkers.lease_set(host_, until);
     lease_ = until;
+}
+
+void Postgres::settled() {
+    if (host_.doomed())
+        return;
+    world().trace(host_, "sessions are let in");
+    settled_ = true;
 }
 
 // ALTER SYSTEM and reload: processes take the new value one by one, so for a while both rules act.

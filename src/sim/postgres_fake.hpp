@@ -31,9 +31,10 @@ public:
 
     // -- ports
     LocalState close_gate() override;
-    Sampled sample() override { return {local_state(), lineage()}; }
+    Sampled sample() override { return {local_state(), lineage(), confirmed()}; }
     void open_gate(const OpenGate &upstream) override;
     void set_lease(Instant until) override;
+    void settled() override;
     void promote(Term term) override;
     void demote(const std::string &reason) override;
     void apply_sync(const ApplySync &sync) override;
@@ -59,6 +60,7 @@ public:
     void watch_stream(); // now and then: is the other end still there?
     LocalState local_state() const;
     Lineage lineage() const;
+    Lsn confirmed() const;
     Time last_acknowledged = 0; // virtual time of the newest commit a client got success for here
 
     void begin_sessions();
@@ -130,6 +132,7 @@ private:
     void answer(int session, WalPoint commit);
     void next_write(int session, Time delay);
     void took_step(int step);
+    void read();
     bool released(std::uint64_t lsn) const;
     int flushed_by(const StandbyRule &rule, std::uint64_t lsn) const;
     void release_waiters();
@@ -141,6 +144,8 @@ private:
     Instant lease_{};                // shared memory
     std::uint64_t inserted_ = 0;     // end of WAL in memory, a primary's
     std::uint64_t released_ = 0;     // WalSndCtl->lsn
+    bool settled_ = false;           // shared memory: sessions are let in
+    std::uint64_t visible_ = 0;      // what a session sees: recovered here, or released by the standbys
     std::vector<StandbyRule> rules_; // in use; several while a change spreads
     ApplySync wanted_;
     std::uint32_t wanted_version_ = 0;

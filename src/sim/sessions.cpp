@@ -34,11 +34,18 @@ void Postgres::took_step(int step) {
 void Postgres::write(int session) {
     if (!writable())
         return;
+    read();
     if (!lease_holds()) // refused: "not the primary", or waiting for the lease
         return next_write(session, world().options.lease / 20);
     world().on(host_, Lane::backend, world().random.between(20 * microsecond, 200 * microsecond),
                [this, session] { insert(session); });
     took_step(0);
+}
+
+// Reading asks for no lease, but ordinary sessions are held until the server has settled.
+void Postgres::read() {
+    if (settled_)
+        world().checkers.seen({wal.branch, visible_});
 }
 
 void Postgres::insert(int session) {
@@ -101,6 +108,8 @@ void Postgres::release_waiters() {
 
 // XACT_EVENT_COMMIT: without lease or confirmation the connection is dropped without an answer.
 void Postgres::last_check(int session, std::uint64_t lsn) {
+    if (released(lsn)) // if not, a cancelled wait: it can be seen as well, but is no promise
+        visible_ = std::max(visible_, lsn);
     const bool may_answer = lease_holds() || world().options.sabotage == Sabotage::lease_not_rechecked;
     if (!may_answer || !released(lsn))
         return next_write(session, world().options.think);

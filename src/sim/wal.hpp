@@ -25,12 +25,13 @@ struct Branch {
     int writer = -1;                // host that was promoted
     std::uint64_t acknowledged = 0; // end of the newest commit a client got success for
     std::int64_t promoted_at = 0;
+    std::uint64_t seen = 0;         // the newest that a session has read here
 };
 
 class WalTree {
 public:
     BranchId create(Timeline timeline, WalPoint fork, int writer, std::int64_t now) {
-        branches_.push_back({timeline, fork, writer, 0, now});
+        branches_.push_back({timeline, fork, writer, 0, now, 0});
         return static_cast<BranchId>(branches_.size() - 1);
     }
     Branch &branch(BranchId id) { return branches_[static_cast<std::size_t>(id)]; }

@@ -319,6 +319,7 @@ std::string name_of(const Output &output) {
         std::string operator()(const CloseGate &) const { return "shut gate"; }
         std::string operator()(const OpenGate &o) const { return "open gate to n" + std::to_string(raw(o.leader)); }
         std::string operator()(const SetLease &o) const { return o.until == long_ago ? "fence" : "lease"; }
+        std::string operator()(const Settled &) const { return "settled"; }
         std::string operator()(const Promote &) const { return "promote"; }
         std::string operator()(const Demote &) const { return "demote"; }
         std::string operator()(const ApplySync &) const { return "apply sync"; }

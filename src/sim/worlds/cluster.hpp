@@ -40,6 +40,7 @@ private:
     Sampled sample() override;
     void open_gate(const OpenGate &upstream) override;
     void set_lease(Instant until) override { lease_until_ = until; }
+    void settled() override {}
     void promote(Term term) override;
     void demote(const std::string &reason) override;
     void apply_sync(const ApplySync &sync) override;
