@@ -381,6 +381,16 @@ sub kill_everything {
     $self->until_true(10, "all processes of $name are dead", sub { !grep { is_running($_) } @all });
 }
 
+# A background worker or another child of the postmaster, by what it calls itself.
+sub process {
+    my ($self, $name, $title) = @_;
+    for my $pid (family($self->postmaster($name))) {
+        open my $in, '<', "/proc/$pid/cmdline" or next;
+        return $pid if (<$in> // '') =~ /\Q$title\E/;
+    }
+    $self->give_up("$name has no process \"$title\"");
+}
+
 sub freeze {
     my ($self, $name) = @_;
     my @all = family($self->postmaster($name));
