@@ -142,7 +142,7 @@ public:
         : address_(address), pipelined_(pipelined), shared_(shared) {
         // What standbys refuse many times per second is not to fill their logs.
         conninfo_ = conninfo_of(address, shared.options) +
-                    " options='-c log_min_messages=fatal -c log_min_error_statement=panic -c synchronous_commit=" +
+                    " options='-c log_min_messages=log -c log_min_error_statement=panic -c synchronous_commit=" +
                     shared.options.synchronous_commit + "'";
         insert_ = "INSERT INTO " + shared.options.table + " (id, port) VALUES (";
     }

@@ -341,9 +341,15 @@ sub rewind {
     $self->stop($old);
     # Before its first checkpoint the source's control file names the timeline before.
     $self->sql($new, 'CHECKPOINT');
-    $self->must_run("$self->{bindir}/pg_rewind", '-D', $self->data($old), '--source-server',
+    my ($status, undef, $err) = run_command(120, "$self->{bindir}/pg_rewind", '-D', $self->data($old), '--source-server',
         'host=' . $self->node($new)->{host} . ' port=' . $self->node($new)->{port} . ' user=postgres dbname=postgres');
-    $self->write_node_settings($old);
+    if ($status == 0) { $self->write_node_settings($old); }
+    else {
+        # A node that was primary for less than a checkpoint: pg_rewind 15 goes by the timeline of the last one.
+        note("$old is cloned anew: $err");
+        remove_tree($self->data($old), $self->state_directory($old));
+        $self->clone($old, $new);
+    }
     $self->start($old);
 }
 
