@@ -32,7 +32,7 @@ CREATE FUNCTION ha_cluster_status(
     OUT cluster_id text, OUT node_name text, OUT role text, OUT term bigint,
     OUT primary_name text, OUT primary_host text, OUT primary_port integer,
     OUT quorum boolean, OUT members integer, OUT voters integer, OUT lease_left interval,
-    OUT synchronous boolean, OUT sync_set text, OUT write_quorum integer,
+    OUT synchronous boolean, OUT sync_set text, OUT write_quorum integer, OUT unprotected_commits bigint,
     OUT config_version text, OUT config_in_force boolean,
     OUT failover_possible boolean, OUT failover_reason text, OUT reason text, OUT hint text) RETURNS record
     AS 'MODULE_PATHNAME', 'ha_cluster_status' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
@@ -56,6 +56,7 @@ COMMENT ON COLUMN ha_cluster.quorum IS 'This server hears a majority of the vote
 COMMENT ON COLUMN ha_cluster.lease_left IS 'How long this server may still acknowledge commits without hearing a majority; zero: fenced';
 COMMENT ON COLUMN ha_cluster.sync_set IS 'Members whose flush counts for a commit';
 COMMENT ON COLUMN ha_cluster.write_quorum IS 'How many members of the sync set, the primary included, must have flushed a commit';
+COMMENT ON COLUMN ha_cluster.unprotected_commits IS 'Commits since this server was started whose sessions asked for less than the quorum';
 COMMENT ON COLUMN ha_cluster.config_in_force IS 'A majority of the voters has stored this configuration';
 COMMENT ON COLUMN ha_cluster.reason IS 'Why this server is what it is';
 COMMENT ON COLUMN ha_cluster.hint IS 'What to do about it';

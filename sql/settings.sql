@@ -37,3 +37,10 @@ RESET pg_ha.fence_wait;
 
 -- A misspelt setting is noticed.
 SET pg_ha.no_such_setting = 1;
+
+-- What a session may choose about the fence, and what it may not.
+SET pg_ha.fence_reads = error;
+SHOW pg_ha.fence_reads;
+SET pg_ha.fence_reads = fatal;
+RESET pg_ha.fence_reads;
+SET pg_ha.require_synchronous_commit = off;

@@ -41,9 +41,6 @@ for my $what (sort keys %refused) {
     my ($status, undef, $error) = $cluster->try_sql('london', $refused{$what}, 10);
     ok($status != 0 && $error =~ /25006/, "$what is refused at once with 25006") or diag("status $status: $error");
 }
-# pg_notify() takes its xid after the first look, so only the second one is left.
-my ($status, undef, $error) = $cluster->try_sql('london', "SELECT pg_notify('news', 'x')", 10);
-ok($status != 0 && $error =~ /closed the connection/, 'pg_notify() is not answered') or diag("status $status: $error");
 is($cluster->sql('london', 'SELECT count(*) FROM ledger'), 0, 'nothing was written');
 is($cluster->sql('london', 'SELECT count(*) FROM pg_prepared_xacts'), 2, 'both prepared transactions are left as they were');
 unlike($cluster->log_text('london'), qr/PANIC|terminating any other active/, 'no process fell over it');

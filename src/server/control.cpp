@@ -256,9 +256,13 @@ void ServerControl::apply_sync(const ApplySync &sync) {
     const uint32 writing = pg_atomic_read_u32(&shared->sync_wanted_version) | 1;
     pg_atomic_write_u32(&shared->sync_wanted_version, writing);
     pg_memory_barrier();
+    memcpy(shared->sync_wanted_before, shared->sync_wanted, sizeof(shared->sync_wanted_before));
     strlcpy(shared->sync_wanted, standby_names(sync).c_str(), sizeof(shared->sync_wanted));
     pg_memory_barrier();
     pg_atomic_write_u32(&shared->sync_wanted_version, writing + 1);
+    const uint32 quorum = static_cast<uint32>(sync.rule.quorum);
+    if (quorum < pg_atomic_read_u32(&shared->sync_quorum)) // the record allows it already
+        pg_atomic_write_u32(&shared->sync_quorum, quorum);
     sync_wanted_ = sync.rule;
     sync_version_ = writing + 1;
     sync_pending_ = true;
@@ -331,6 +335,7 @@ void ServerControl::poll_sync(std::deque<Event> &events) {
     if (!sync_pending_ || pg_atomic_read_u32(&shared->sync_done_version) != sync_version_)
         return;
     sync_pending_ = false;
+    pg_atomic_write_u32(&shared->sync_quorum, static_cast<uint32>(sync_wanted_.quorum));
     events.push_back(SyncInEffect{sync_wanted_});
 }
 

@@ -15,5 +15,7 @@ inline constexpr int errcode_already_bootstrapped = MAKE_SQLSTATE('H', 'A', '0',
 inline constexpr int errcode_not_configured = MAKE_SQLSTATE('H', 'A', '0', '0', '2');
 inline constexpr int errcode_bootstrap_refused = MAKE_SQLSTATE('H', 'A', '0', '0', '3');
 inline constexpr int errcode_node_worker_silent = MAKE_SQLSTATE('H', 'A', '0', '0', '4');
+inline constexpr int errcode_commit_not_synchronous = MAKE_SQLSTATE('H', 'A', '0', '0', '5');
+inline constexpr int errcode_not_settled = MAKE_SQLSTATE('H', 'A', '0', '0', '6');
 
 } // namespace pg_ha

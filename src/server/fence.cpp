@@ -4,70 +4,63 @@
 // COMMIT may be answered only if the lease still holds and, in synchronous mode, the quorum has
 // the commit record.  Time itself fences: no worker has to run for a lease to end.
 //
-// Two looks per writing transaction, one clock reading each; a transaction without an xid pays
-// nothing.
-//  1. Before (PRE_COMMIT, PRE_PREPARE; COMMIT PREPARED, ROLLBACK PREPARED and NOTIFY in the utility
-//     hook, because their xid or their record comes where PRE_COMMIT doesn't see it): wait
+// Two looks per writing transaction, one clock reading each; a transaction without an xid pays nothing.
+//  1. Before (PRE_COMMIT, PRE_PREPARE, and before COMMIT PREPARED and ROLLBACK PREPARED): wait
 //     pg_ha.fence_wait for the lease, then ERROR 25006, which rolls back.
-//  2. After the commit record and the wait for the standbys (COMMIT, PREPARE): nothing can be undone,
-//     an ERROR would be a PANIC, so the connection is closed without an answer, by the same flags
+//  2. After the commit record and the wait for the standbys (COMMIT, PREPARE): nothing can be undone and
+//     an ERROR would be a PANIC, so after pg_ha.fence_wait the connection is closed without an answer, by the same flags
 //     that PostgreSQL's own synchronous wait uses.  The client does not know the outcome, which is
 //     the truth.  This also closes the stock leak that a cancelled wait is answered as a commit.
 //
-// The fence also keeps ALTER SYSTEM away from synchronous_standby_names, on which the second look rests.
+// The second look goes by the write quorum that the node worker has confirmed, never by what a file
+// says: if that wants standbys and the record is not confirmed, it does not matter why nobody waited.
+//
 // Nothing switches this off, superusers included.  Single-user mode is not fenced: there is no
-// cluster to be split from, and recovery by hand needs it.
+// cluster to be split from, and recovery by hand needs it.  Autovacuum answers nobody and passes.
 #include "fence.hpp"
 
+#include "errcodes.hpp"
 #include "guc.hpp"
+#include "refusal.hpp"
 #include "shmem.hpp"
 
 extern "C" {
-#include "access/xact.h"
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogrecord.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/autovacuum.h"
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
+#include "storage/latch.h"
+#include "storage/pmsignal.h"
 #include "tcop/tcopprot.h"
-#include "tcop/utility.h"
+#include "utils/guc.h"
 #include "utils/wait_event.h"
 }
+
+#include <fcntl.h>
+#include <unistd.h>
 
 namespace pg_ha {
 
 namespace {
 
-constexpr long slice_ms = 20; // how often a waiting commit looks at the lease
+// Of the transaction that is ending; set before its record is written, used after it.
+struct Ending {
+    bool lease_wanted;      // looked at although it has no xid
+    bool confirm;           // the quorum has to confirm its record
+    bool unprotected;       // it waits for less than a flush on the quorum
+    bool prepared_finished; // it has carried out COMMIT PREPARED or ROLLBACK PREPARED
+    bool prepared_committed;
+    XLogRecPtr prepared_end; // end of that record, if the quorum has to confirm it
+};
+Ending ending;
 
-ProcessUtility_hook_type earlier_utility_hook = nullptr;
-
-// Set before the commit record is written, used after it.
-bool quorum_wanted = false;                  // this commit will wait for the standbys
-// COMMIT PREPARED and ROLLBACK PREPARED finish a transaction that is not the one they run in.  An answered
-// ROLLBACK PREPARED must last as well: nobody would ever finish the transaction on the next primary.
-bool prepared_finished = false;
-bool prepared_committed = false;
-XLogRecPtr prepared_end = InvalidXLogRecPtr; // end of the record, if it waited for the standbys
-
-bool fence_applies() {
-    return IsUnderPostmaster && shared && pg_atomic_read_u32(&shared->armed) != 0;
-}
-
-// What SyncRepWaitForLSN() itself goes by: the flag that the checkpointer keeps, or, before its first
-// look, our own setting.
-bool standbys_defined() {
-    bits8 status = reinterpret_cast<volatile WalSndCtlData *>(WalSndCtl)->sync_standbys_status;
-    if (status & SYNC_STANDBY_INIT)
-        return (status & SYNC_STANDBY_DEFINED) != 0;
-    return SyncRepStandbyNames && SyncRepStandbyNames[0] != '\0';
-}
-
-// A session that asked for less than a flush on the standbys has left the promise.
-bool commit_is_synchronous() {
-    return max_wal_senders > 0 && synchronous_commit >= SYNCHRONOUS_COMMIT_REMOTE_FLUSH && standbys_defined();
+bool standbys_wanted() {
+    return pg_atomic_read_u32(&shared->sync_quorum) != 1; // 0: not known yet, and there is no lease either
 }
 
 // remote_apply waits for the replay of commit records only, not for that of PREPARE or ROLLBACK PREPARED.
@@ -77,118 +70,165 @@ XLogRecPtr confirmed_by_quorum(bool commit) {
         ->lsn[apply ? SYNC_REP_WAIT_APPLY : SYNC_REP_WAIT_FLUSH];
 }
 
-bool other_primary_known(const Snapshot *snapshot) {
-    return snapshot->valid && snapshot->primary_name[0] != '\0' &&
-           strcmp(snapshot->primary_name, snapshot->node_name) != 0;
+void check_protected() {
+    if (!guc_require_synchronous_commit)
+        return;
+    ereport(ERROR,
+            (errcode(errcode_commit_not_synchronous),
+             errmsg("synchronous_commit = %s is not allowed in this cluster",
+                    GetConfigOption("synchronous_commit", false, false)),
+             errdetail("A commit that is answered before the quorum has flushed it can be lost in a failover."),
+             errhint("Set synchronous_commit to on or remote_apply; pg_ha.require_synchronous_commit is on.")));
 }
 
-// False: still fenced after pg_ha.fence_wait, or another node is known to be the primary, so that
-// waiting is pointless.  `snapshot` is what was known last.
-bool wait_for_lease(Snapshot *snapshot) {
+// A session that asks for less than a flush on the standbys leaves the promise; it is counted or refused.
+void begin_ending() {
+    bool synchronous = synchronous_commit >= SYNCHRONOUS_COMMIT_REMOTE_FLUSH;
+    ending.confirm = synchronous;
+    ending.unprotected = !synchronous && standbys_wanted();
+    if (ending.unprotected)
+        check_protected();
+}
+
+// A lease that comes back is one of the same term, so the commit is part of this primary's history and can
+// be answered after all: after a short loss of quorum the standbys often confirm before the lease is
+// renewed.  Nothing in here may raise.
+bool lease_returns() {
     uint64 end = boot_now_ns() + static_cast<uint64>(guc_fence_wait_ms) * UINT64CONST(1000000);
     while (!lease_holds()) {
-        if (!read_snapshot(snapshot))
-            snapshot->valid = false;
-        if (other_primary_known(snapshot) || boot_now_ns() >= end)
+        if (ProcDiePending || QueryCancelPending || boot_now_ns() >= end || !PostmasterIsAlive())
             return false;
-        (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, slice_ms, PG_WAIT_EXTENSION);
+        (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_POSTMASTER_DEATH, 5, PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
-        CHECK_FOR_INTERRUPTS();
     }
     return true;
 }
 
-void refuse(const char *what, const Snapshot *snapshot) {
-    bool expired = !snapshot->valid || strcmp(snapshot->role, "primary") == 0;
-    bool elsewhere = other_primary_known(snapshot);
-    ereport(ERROR,
-            (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-             expired ? errmsg("cannot %s: the lease of this primary has ended", what)
-                     : errmsg("cannot %s: this server is not the primary of its cluster", what),
-             snapshot->valid ? errdetail("Node \"%s\" has the role %s in term %u.", snapshot->node_name, snapshot->role,
-                                         snapshot->term)
-                             : errdetail("The node worker has not reported yet."),
-             elsewhere ? errhint("Connect to %s at %s:%d.", snapshot->primary_name, snapshot->primary_host,
-                                 snapshot->primary_port)
-                       : errhint("No other primary is known. Try again later; SELECT * FROM ha_cluster says what is "
-                                 "missing.")));
-}
-
-void check_before(const char *what) {
-    if (lease_holds())
-        return;
-    Snapshot *snapshot = static_cast<Snapshot *>(palloc0(sizeof(Snapshot)));
-    if (!wait_for_lease(snapshot))
-        refuse(what, snapshot);
-    pfree(snapshot);
-}
-
 // `end`: up to where the quorum must have confirmed; invalid: nothing to confirm.
 void check_after(bool commit, const char *what, XLogRecPtr end) {
-    bool unconfirmed = !XLogRecPtrIsInvalid(end) && standbys_defined() && confirmed_by_quorum(commit) < end;
-    if (lease_holds() && !unconfirmed)
+    bool unconfirmed = !XLogRecPtrIsInvalid(end) && standbys_wanted() && confirmed_by_quorum(commit) < end;
+    if (!unconfirmed && (lease_holds() || lease_returns()))
         return;
     whereToSendOutput = DestNone;
     ProcDiePending = true;
     InterruptPending = true;
-    uint32 high = static_cast<uint32>(end >> 32);
-    uint32 low = static_cast<uint32>(end);
     ereport(LOG, (errmsg("closing the connection instead of answering %s", what),
                   unconfirmed
-                      ? errdetail("The transaction is durable here, but the quorum has not confirmed %X/%X.", high, low)
+                      ? errdetail("The transaction is durable here, but the quorum has not confirmed %X/%X.",
+                              static_cast<uint32>(end >> 32), static_cast<uint32>(end))
                       : errdetail("The lease ended while the transaction was being made durable.")));
 }
 
-void forget_transaction() {
-    quorum_wanted = false;
-    prepared_finished = false;
-    prepared_committed = false;
-    prepared_end = InvalidXLogRecPtr;
+void count_unprotected() {
+    if (ending.unprotected)
+        pg_atomic_fetch_add_u64(&shared->unprotected_commits, 1);
 }
 
 void before_commit() {
-    quorum_wanted = false;
-    if (!TransactionIdIsValid(GetTopTransactionIdIfAny()) || !fence_applies())
+    bool has_xid = TransactionIdIsValid(GetTopTransactionIdIfAny());
+    if ((!has_xid && !ending.lease_wanted) || ending.prepared_finished || !fence_applies() || IsAutoVacuumWorkerProcess())
         return;
-    check_before("commit");
+    fence_check("commit");
+    ending.lease_wanted = true;
     // PostgreSQL waits for the standbys only if the transaction wrote WAL before its commit record:
     // one that only took an xid, or wrote temporary tables, is never confirmed and loses nothing.
-    quorum_wanted = XactLastRecEnd != InvalidXLogRecPtr && commit_is_synchronous();
+    if (has_xid && XactLastRecEnd != InvalidXLogRecPtr)
+        begin_ending();
 }
 
 void after_commit() {
-    bool wrote = prepared_finished;
-    bool commit = !prepared_finished || prepared_committed;
-    XLogRecPtr end = prepared_end;
-    if (TransactionIdIsValid(GetTopTransactionIdIfAny())) {
-        wrote = true;
-        commit = true;
-        end = quorum_wanted ? XactLastCommitEnd : InvalidXLogRecPtr;
+    // An xid that was taken after the first look is one of a notification queued by other means.
+    if (ending.prepared_finished) {
+        bool commit = ending.prepared_committed;
+        check_after(commit, commit ? "COMMIT PREPARED" : "ROLLBACK PREPARED", ending.prepared_end);
+        count_unprotected();
+    } else if (ending.lease_wanted) {
+        check_after(true, "COMMIT", ending.confirm ? XactLastCommitEnd : InvalidXLogRecPtr);
+        count_unprotected();
+    } else if (TransactionIdIsValid(GetTopTransactionIdIfAny()) && fence_applies() && !IsAutoVacuumWorkerProcess()) {
+        check_after(true, "COMMIT", InvalidXLogRecPtr);
     }
-    forget_transaction();
-    // An autovacuum worker answers nobody.
-    if (wrote && fence_applies() && !IsAutoVacuumWorkerProcess())
-        check_after(commit, commit ? "COMMIT" : "ROLLBACK PREPARED", end);
+    ending = {};
 }
 
 void before_prepare() {
-    quorum_wanted = false;
     if (!fence_applies())
         return;
-    check_before("prepare the transaction");
-    quorum_wanted = commit_is_synchronous();
+    fence_check("prepare the transaction");
+    ending.lease_wanted = true;
+    begin_ending();
 }
 
-// Here PostgreSQL has forgotten where the record ended; its start is known.  A confirmation beyond the
-// start is one of the whole record, unless a cancelled wait met a standby that had flushed up to a page
-// boundary inside it.  Then PREPARE is answered too early; the COMMIT PREPARED behind it is not.
+// PostgreSQL has forgotten where the record ended, and a standby may have flushed up to a page boundary
+// inside it, so the length is read back.
 void after_prepare() {
-    if (fence_applies())
-        check_after(false, "PREPARE TRANSACTION", quorum_wanted ? ProcLastRecPtr + 1 : InvalidXLogRecPtr);
-    forget_transaction();
+    if (ending.lease_wanted) {
+        check_after(false, "PREPARE TRANSACTION",
+                    ending.confirm && standbys_wanted() ? fence_record_end(ProcLastRecPtr) : InvalidXLogRecPtr);
+        count_unprotected();
+    }
+    ending = {};
 }
 
-void transaction_event(XactEvent event, void *) {
+} // namespace
+
+bool fence_applies() {
+    return IsUnderPostmaster && shared && pg_atomic_read_u32(&shared->armed) != 0;
+}
+
+void fence_check(const char *what) {
+    if (lease_holds())
+        return;
+    Snapshot *seen = static_cast<Snapshot *>(palloc0(sizeof(Snapshot)));
+    if (!wait_until(lease_holds, guc_fence_wait_ms, seen))
+        ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION), errmsg("cannot %s: %s", what, why_fenced(seen)),
+                        detail_role(seen), hint_primary(seen)));
+    pfree(seen);
+}
+
+void fence_this_transaction() {
+    ending.lease_wanted = true;
+}
+
+void fence_finishing_prepared(bool commits) {
+    fence_check(commits ? "execute COMMIT PREPARED" : "execute ROLLBACK PREPARED");
+    begin_ending();
+}
+
+// An answered ROLLBACK PREPARED must last as well: nobody would ever finish the transaction on the next primary.
+void fence_prepared_finished(bool committed) {
+    ending.prepared_finished = true;
+    ending.prepared_committed = committed;
+    ending.prepared_end = ending.confirm ? XactLastRecEnd : InvalidXLogRecPtr;
+}
+
+// The length stands in the record's first four bytes, which never cross a page.
+XLogRecPtr fence_record_end(XLogRecPtr start) {
+    char path[MAXPGPATH];
+    XLogSegNo segment;
+    XLByteToSeg(start, segment, wal_segment_size);
+    XLogFilePath(path, GetWALInsertionTimeLine(), segment, wal_segment_size);
+    uint32 length = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? -1 : pread(fd, &length, sizeof(length), XLogSegmentOffset(start, wal_segment_size));
+    if (fd >= 0)
+        close(fd);
+    if (got != sizeof(length) || length < SizeOfXLogRecord)
+        return PG_UINT64_MAX;
+    uint64 left = MAXALIGN64(length);
+    XLogRecPtr position = start;
+    for (;;) {
+        uint64 room = XLOG_BLCKSZ - position % XLOG_BLCKSZ;
+        if (left <= room)
+            return position + left;
+        left -= room;
+        position += room;
+        bool first_page = XLogSegmentOffset(position, wal_segment_size) == 0;
+        position += first_page ? SizeOfXLogLongPHD : SizeOfXLogShortPHD;
+    }
+}
+
+void fence_transaction_event(XactEvent event, void *) {
     switch (event) {
     case XACT_EVENT_PRE_COMMIT:
         before_commit();
@@ -203,7 +243,7 @@ void transaction_event(XactEvent event, void *) {
         after_prepare();
         break;
     case XACT_EVENT_ABORT:
-        forget_transaction();
+        ending = {};
         break;
     case XACT_EVENT_PARALLEL_PRE_COMMIT:
     case XACT_EVENT_PARALLEL_COMMIT:
@@ -212,66 +252,8 @@ void transaction_event(XactEvent event, void *) {
     }
 }
 
-// Emptying synchronous_standby_names would acknowledge every waiting commit at once.  The manager worker
-// puts a changed value back, but not before the first reload.
-void keep_sync_setting(const AlterSystemStmt *statement) {
-    const VariableSetStmt *change = statement->setstmt;
-    bool all = change->kind == VAR_RESET_ALL;
-    if (!all && pg_strcasecmp(change->name, "synchronous_standby_names") != 0)
-        return;
-    ereport(ERROR,
-            (errcode(ERRCODE_CANT_CHANGE_RUNTIME_PARAM),
-             errmsg("synchronous_standby_names is managed by pg_ha and cannot be changed by ALTER SYSTEM"),
-             all ? errhint("Reset the settings that you want to reset one by one.")
-                 : errhint("pg_ha.synchronous chooses between synchronous and asynchronous commits; pg_ha keeps the "
-                           "list of standbys.")));
-}
-
-// Null: a statement that its own transaction's end covers, or that needs no lease.
-const char *finishes_elsewhere(const Node *statement) {
-    if (IsA(statement, NotifyStmt))
-        return "execute NOTIFY";
-    if (!IsA(statement, TransactionStmt))
-        return nullptr;
-    switch (reinterpret_cast<const TransactionStmt *>(statement)->kind) {
-    case TRANS_STMT_COMMIT_PREPARED:
-        return "execute COMMIT PREPARED";
-    case TRANS_STMT_ROLLBACK_PREPARED:
-        return "execute ROLLBACK PREPARED";
-    default:
-        return nullptr;
-    }
-}
-
-void utility(PlannedStmt *planned, const char *query, bool read_only_tree, ProcessUtilityContext context,
-             ParamListInfo parameters, QueryEnvironment *environment, DestReceiver *destination,
-             QueryCompletion *completion) {
-    const Node *statement = planned->utilityStmt;
-    const char *what = finishes_elsewhere(statement);
-    bool finishes_prepared = what && IsA(statement, TransactionStmt);
-    // In recovery PostgreSQL itself refuses all of them, with its own text.
-    if (what && fence_applies() && !RecoveryInProgress())
-        check_before(what);
-    if (IsA(statement, AlterSystemStmt) && fence_applies())
-        keep_sync_setting(reinterpret_cast<const AlterSystemStmt *>(statement));
-    bool commits = finishes_prepared &&
-                   reinterpret_cast<const TransactionStmt *>(statement)->kind == TRANS_STMT_COMMIT_PREPARED;
-    bool waits = finishes_prepared && commit_is_synchronous();
-    ProcessUtility_hook_type next = earlier_utility_hook ? earlier_utility_hook : standard_ProcessUtility;
-    next(planned, query, read_only_tree, context, parameters, environment, destination, completion);
-    if (finishes_prepared) {
-        prepared_finished = true;
-        prepared_committed = commits;
-        prepared_end = waits ? XactLastRecEnd : InvalidXLogRecPtr;
-    }
-}
-
-} // namespace
-
 void fence_install() {
-    RegisterXactCallback(transaction_event, nullptr);
-    earlier_utility_hook = ProcessUtility_hook;
-    ProcessUtility_hook = utility;
+    RegisterXactCallback(fence_transaction_event, nullptr);
 }
 
 } // namespace pg_ha

@@ -230,6 +230,7 @@ int gated_receive(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd) {
 
 void gated_send(WalReceiverConn *conn, const char *buffer, int nbytes) {
     if (conn != connection) {
+        CHECK_FOR_INTERRUPTS(); // an apply worker that the fence has told to end must not report its commit
         stock.walrcv_send(conn, buffer, nbytes);
         return;
     }

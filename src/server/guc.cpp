@@ -34,9 +34,14 @@ bool guc_synchronous = true;
 int guc_max_lag_on_failover_kb = 16 * 1024;
 int guc_failover_priority = 100;
 int guc_fence_wait_ms = 5000;
+int guc_fence_reads = fence_reads_off;
+bool guc_require_synchronous_commit = false;
 bool guc_trace = false;
 
 namespace {
+
+constexpr config_enum_entry fence_reads_values[] = {
+    {"off", fence_reads_off, false}, {"error", fence_reads_error, false}, {nullptr, 0, false}};
 
 char state_directory_path[MAXPGPATH];
 char secret_file_path[MAXPGPATH];
@@ -142,8 +147,18 @@ void define_timing() {
     DefineCustomIntVariable("pg_ha.heartbeat_interval", "Time between heartbeats.",
                             "Never more than a third of pg_ha.lease_duration.", &guc_heartbeat_interval_ms, 200, 10,
                             20000, PGC_SIGHUP, GUC_UNIT_MS, check_heartbeat_interval, nullptr, nullptr);
-    DefineCustomIntVariable("pg_ha.fence_wait", "How long a commit waits for a lost lease before it fails.", nullptr,
+}
+
+void define_fence() {
+    DefineCustomIntVariable("pg_ha.fence_wait", "How long a statement waits for a lost lease before it fails.", nullptr,
                             &guc_fence_wait_ms, 5000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+    DefineCustomEnumVariable("pg_ha.fence_reads", "What a primary without a lease does with statements that read tables.",
+                             "Another primary may have changed the rows already.", &guc_fence_reads, fence_reads_off,
+                             fence_reads_values, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+    DefineCustomBoolVariable("pg_ha.require_synchronous_commit",
+                             "Refuses commits of sessions whose synchronous_commit is less than on.",
+                             "Such commits can be lost in a failover; otherwise ha_cluster counts them.",
+                             &guc_require_synchronous_commit, false, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
 }
 
 void define_policy() {
@@ -186,6 +201,7 @@ void guc_define() {
     define_identity();
     define_network();
     define_timing();
+    define_fence();
     define_policy();
     MarkGUCPrefixReserved("pg_ha");
 

@@ -23,6 +23,9 @@ extern bool guc_synchronous;          // sighup
 extern int guc_max_lag_on_failover_kb; // sighup
 extern int guc_failover_priority;     // sighup
 extern int guc_fence_wait_ms;         // user; how long a fenced commit waits for the lease; default 5 s
+enum FenceReads { fence_reads_off, fence_reads_error };
+extern int guc_fence_reads;           // user; FenceReads: what a fenced primary does with reads of tables
+extern bool guc_require_synchronous_commit; // sighup; refuse commits of sessions that left the promise
 extern bool guc_trace;                // sighup; protocol trace lines in the server log
 
 void guc_define();                    // from _PG_init

@@ -3,10 +3,12 @@
 // _PG_init and nothing else: settings, shared memory, the WAL gate, the fence, the workers, in this
 // order.  Nothing is written here: `postgres -C setting` comes this far too.  The start gate runs
 // when shared memory is set up, which is before recovery, at a start and in every crash restart.
+#include "admission.hpp"
 #include "fence.hpp"
 #include "gate.hpp"
 #include "guc.hpp"
 #include "shmem.hpp"
+#include "statements.hpp"
 #include "sync_rule.hpp"
 
 extern "C" {
@@ -53,6 +55,8 @@ void _PG_init(void) {
     shmem_register_hooks();
     gate_install();
     fence_install();
+    statements_install();
+    admission_install();
     sync_rule_install();
     // The node worker votes from the first moment of recovery on; the manager needs a database.
     register_worker("pg_ha node", "pg_ha_node_main", BGWORKER_SHMEM_ACCESS, BgWorkerStart_PostmasterStart);

@@ -4,7 +4,8 @@
 // synchronous_standby_names at the value the node worker asked for, on primary and standby alike.
 //
 // The value goes through ALTER SYSTEM (postgresql.auto.conf), so it overrides what postgresql.conf
-// says (the fence refuses ALTER SYSTEM by others); a change by editing the file is put back.  The order is: write the
+// says (statements.cpp refuses ALTER SYSTEM by others); an edited file is not taken by any process (sync_rule.cpp)
+// and put back.  The order is: write the
 // file, make the processes read it, wait until the value is in effect (sync_rule.cpp says what that means), then answer
 // by copying the version and setting the node worker's latch.  Nothing is answered on hope: a walsender that hangs with
 // the old value delays the answer for as long as it lives.
@@ -135,7 +136,7 @@ void signal_readers(uint64 now) {
 }
 
 bool setting_is_right() {
-    return strcmp(SyncRepStandbyNames ? SyncRepStandbyNames : "", work.value) == 0 &&
+    return strcmp(SyncRepStandbyNames ? SyncRepStandbyNames : "", work.value) == 0 && !sync_rule_refused() &&
            (!work.has_written || strcmp(work.written, work.value) == 0);
 }
 

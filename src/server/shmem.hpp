@@ -96,6 +96,13 @@ struct Shared {
     // while not armed.  Reader: backends, which hold ordinary sessions of a writable, armed server until it is 1.
     pg_atomic_uint32 settled;
 
+    // The write quorum w that a commit has to meet at least.  Writer: node worker, which lowers it when the
+    // record does and raises it when PostgreSQL waits by the new rule; 0: not known yet.  Reader: every
+    // backend at every commit; 1: no standby has to confirm.
+    pg_atomic_uint32 sync_quorum;
+    // Commits by sessions that asked for less than the quorum.  Writer: every backend.
+    pg_atomic_uint64 unprotected_commits;
+
     // -- gate.  Writer of gate_term: node worker (0 = shut).  Reader: walreceiver before each send,
     // receive and connect.  gate_sending: walreceiver sets 1, checks gate_term, sends, sets 0; the node
     // worker, after shutting, waits (bounded) until it is 0.
@@ -126,6 +133,7 @@ struct Shared {
     // Reader: manager worker, which answers by copying the version into sync_done when it is in effect.
     pg_atomic_uint32 sync_wanted_version;
     char sync_wanted[2048];
+    char sync_wanted_before[2048]; // what was wanted before that
     pg_atomic_uint32 sync_done_version;
 
     // -- ha_bootstrap(): backend raises it after writing the secret, sets node_latch and polls armed.

@@ -256,6 +256,7 @@ void add_cluster(Row *row, const Look *seen) {
     add_bool(row, snapshot->synchronous);
     add_text(row, sync_set(snapshot));
     add_int(row, snapshot->write_quorum);
+    add_bigint(row, static_cast<int64>(pg_atomic_read_u64(&shared->unprotected_commits)));
     add_text(row, snapshot->config_index == 0 && snapshot->config_term == 0
                       ? nullptr
                       : psprintf("%u." UINT64_FORMAT, snapshot->config_term, snapshot->config_index));

@@ -21,6 +21,10 @@
 // written and is signalled, or it reads the new file.  A signalled walsender reads the file before it
 // looks at the next reply of its standby (WalSndLoop), or before it starts to stream.
 //
+// A value that nobody recorded is not taken at all.  The setting's check hook is wrapped as well, and while the
+// node worker wants a value, every process refuses another one, whatever a file says: an emptied or
+// weakened list would acknowledge commits that the quorum does not have.
+//
 // What must not happen here: waiting, allocating, raising.  The assign hook runs in every process,
 // the postmaster included.
 #include "sync_rule.hpp"
@@ -28,6 +32,7 @@
 #include "shmem.hpp"
 
 extern "C" {
+#include "access/parallel.h"
 #include "common/hashfn.h"
 #undef ENABLE_GSS // libpq/auth.h would need the Kerberos headers for one pointer that is not used here
 #include "libpq/auth.h"
@@ -66,6 +71,8 @@ shmem_request_hook_type earlier_request_hook = nullptr;
 shmem_startup_hook_type earlier_startup_hook = nullptr;
 ClientAuthentication_hook_type earlier_authentication_hook = nullptr;
 GucStringAssignHook earlier_assign_hook = nullptr;
+GucStringCheckHook earlier_check_hook = nullptr;
+bool last_refused = false; // what this process read last was not what is wanted
 
 Size reports_size() {
     return mul_size(MaxBackends, sizeof(Report));
@@ -100,6 +107,37 @@ bool names_this_standby(const SyncRepConfigData *config) {
     for (int i = 0; i < config->nmembers; i++, name += strlen(name) + 1)
         if (pg_strcasecmp(name, application_name) == 0 || strcmp(name, "*") == 0)
             return true;
+    return false;
+}
+
+// Unknown counts as wanted: at a server's start there is no lease yet, and none before a value is in effect.
+bool is_wanted(const char *value) {
+    if (!shared || pg_atomic_read_u32(&shared->armed) == 0)
+        return true;
+    uint32 version = pg_atomic_read_u32(&shared->sync_wanted_version);
+    if (version == 0)
+        return true;
+    pg_read_barrier();
+    bool same = strncmp(shared->sync_wanted, value, sizeof(shared->sync_wanted)) == 0;
+    // Until the newest value is in effect, the file may rightly hold the one before.
+    if (!same && pg_atomic_read_u32(&shared->sync_done_version) != version)
+        same = strncmp(shared->sync_wanted_before, value, sizeof(shared->sync_wanted_before)) == 0;
+    pg_read_barrier();
+    return same && version % 2 == 0 && pg_atomic_read_u32(&shared->sync_wanted_version) == version;
+}
+
+bool check(char **value, void **extra, GucSource source) {
+    if (!earlier_check_hook(value, extra, source))
+        return false;
+    // A parallel worker passes through every setting's default on its way to its leader's.
+    last_refused = !IsParallelWorker() && !is_wanted(*value ? *value : "");
+    if (!last_refused)
+        return true;
+    free(*extra);
+    *extra = nullptr;
+    GUC_check_errdetail("synchronous_standby_names is managed by pg_ha, which has recorded another value.");
+    GUC_check_errhint("Remove it from the configuration files. pg_ha.synchronous chooses between synchronous and "
+                      "asynchronous commits.");
     return false;
 }
 
@@ -170,11 +208,17 @@ void sync_rule_install() {
         config_string *setting = reinterpret_cast<config_string *>(variables[i]);
         earlier_assign_hook = setting->assign_hook;
         setting->assign_hook = assign;
+        earlier_check_hook = setting->check_hook;
+        setting->check_hook = check;
     }
-    if (!earlier_assign_hook)
+    if (!earlier_assign_hook || !earlier_check_hook)
         ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR),
-                        errmsg("setting synchronous_standby_names was not found, or nothing assigns it"),
+                        errmsg("setting synchronous_standby_names was not found, or nothing checks and assigns it"),
                         errhint("This server version is not supported.")));
+}
+
+bool sync_rule_refused() {
+    return last_refused;
 }
 
 void sync_rule_signal_walsenders() {

@@ -13,6 +13,8 @@ namespace pg_ha {
 void sync_rule_install(); // from _PG_init, before workers are registered
 
 // Manager worker only.
+// Did the configuration files hold another value when this process last read them?
+bool sync_rule_refused();
 // Makes every walsender read its configuration file again, without waiting for the postmaster.
 void sync_rule_signal_walsenders();
 // Is `value` what counts for every commit from now on?  `since`: CLOCK_BOOTTIME; reports before it
