@@ -28,6 +28,7 @@ public:
     Sampled sample() override { return {}; }
     void open_gate(const OpenGate &) override {}
     void set_lease(Instant) override {}
+    void settled() override {}
     void promote(Term) override {}
     void demote(const std::string &) override {}
     void apply_sync(const ApplySync &) override {}
