@@ -80,6 +80,7 @@ void Agent::perform(const Outputs &outputs) {
         bool operator()(const Settled &) { return a.ports_.postgres.settled(), true; }
         bool operator()(const Promote &o) { return a.ports_.postgres.promote(o.term), true; }
         bool operator()(const Demote &o) { return a.ports_.postgres.demote(o.reason), true; }
+        bool operator()(const Rejoin &o) { return a.ports_.postgres.rejoin(o), true; }
         bool operator()(const ApplySync &o) { return a.ports_.postgres.apply_sync(o), true; }
         bool operator()(const SetPeers &o) { return a.ports_.transport.set_peers(o.members), true; }
         bool operator()(const Note &o) { return a.ports_.postgres.note(o), true; }

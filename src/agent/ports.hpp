@@ -44,6 +44,8 @@ public:
     virtual void promote(Term term) = 0;              // answer comes as an event
     // Fence, write standby.signal, provoke the crash-restart cycle.  May end this process.
     virtual void demote(const std::string &reason) = 0;
+    // Have PostgreSQL rewound to this primary's history before it starts again.  May end this process.
+    virtual void rejoin(const Rejoin &rejoin) = 0;
     virtual void apply_sync(const ApplySync &sync) = 0; // answer comes as an event
     virtual void note(const Note &note) = 0;
     virtual void trace(const std::string &line) = 0;

@@ -34,4 +34,11 @@ bool descends_from(Position position, const Lineage &lineage) {
     return false;
 }
 
+Position fork_of(Position position, const Lineage &lineage) {
+    for (const TimelineEnd &entry : lineage)
+        if (entry.timeline == position.timeline)
+            return {entry.timeline, entry.end};
+    return {};
+}
+
 } // namespace pg_ha

@@ -81,5 +81,7 @@ inline constexpr std::size_t lineage_entries_max = 64;
 // May a node at `position` stream from a primary with this history, without ever acknowledging
 // WAL that the primary does not have?  (postgres-facts part 3: stock PostgreSQL doesn't ask.)
 bool descends_from(Position position, const Lineage &lineage);
+// Where this history left the timeline of `position`; timeline none: it never was on it.
+Position fork_of(Position position, const Lineage &lineage);
 
 } // namespace pg_ha

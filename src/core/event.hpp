@@ -71,6 +71,18 @@ struct Promote { Term term; };
 // PostgreSQL is writable here although another term has begun (or it was promoted by hand): turn it
 // into a standby in place (standby.signal, then a crash-restart cycle).  The process ends.
 struct Demote { std::string reason; };
+// This server's WAL is no part of its primary's history and never will be: rewind it to that primary's, in
+// place.  Asked once per primary, of a standby whose gate is shut.  The process ends; it votes on
+// nothing until the WAL is the primary's.
+struct Rejoin {
+    NodeId leader;
+    std::string leader_name;
+    Endpoint postgres;
+    Term term;         // of the primary
+    Timeline timeline; // it writes on
+    Position fork;     // where its history left ours; timeline none: before anything it told
+    Position own;      // the end of our WAL
+};
 // Make PostgreSQL wait for this rule.  Answered by SyncInEffect, also when nothing had to change.
 struct ApplySync { SyncRule rule; std::vector<std::string> names; };
 // The peers to hold links to, and where.
@@ -81,7 +93,8 @@ struct Note {
 };
 struct Trace { std::string line; }; // only when Settings::tracing
 
-using Output = std::variant<Send, Persist, CloseGate, OpenGate, SetLease, Settled, Promote, Demote, ApplySync, SetPeers, Note, Trace>;
+using Output =
+    std::variant<Send, Persist, CloseGate, OpenGate, SetLease, Settled, Promote, Demote, Rejoin, ApplySync, SetPeers, Note, Trace>;
 using Outputs = std::vector<Output>;
 
 } // namespace pg_ha

@@ -76,6 +76,9 @@ struct Node::Impl {
     bool gate_shutting = false;       // asked for; until GateClosed the position may be older than what was received
     NodeId gate_leader = NodeId::none;
     Instant election_due = never;
+    Position diverged_at;             // our position, if it is no part of the primary's history ...
+    Instant diverged_since = never;   // ... and since when it stands there
+    bool rejoin_asked = false;        // of this primary
 
     // -- in an election
     std::optional<Ballot> ballot;
@@ -145,6 +148,8 @@ struct Node::Impl {
     void adopt_configuration(const Configuration &configuration, bool store);
     void shut_gate();
     void consider_gate();
+    void consider_rejoin();
+    void forget_divergence();
     void on_resign(const Message &message, const Resign &resign);
     void note_resigned(const Resignation &which, bool clean, const std::string &how);
     bool ends_leadership(const Resignation &which) const;

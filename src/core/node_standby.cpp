@@ -15,6 +15,8 @@ using std::chrono::seconds;
 namespace {
 // How long a standby waits for the last WAL of a primary that stops cleanly.
 constexpr Duration clean_stop_wait = seconds(2);
+// Heartbeats for which a diverged position must stand still: so long the others read why this node goes.
+constexpr int heartbeats_diverged = 2;
 } // namespace
 
 // ---- following ---------------------------------------------------------------------------------------
@@ -67,7 +69,9 @@ void Node::Impl::follow(const Message &message, const Heartbeat &heartbeat) {
     if (leader != message.from) {
         ballot.reset();
         leader = message.from;
-        leader_lineage.clear();
+        if (!planted(Bug::rejoin_by_any_lineage))
+            leader_lineage.clear();
+        forget_divergence();
         become(role == Role::deposed ? Role::deposed : Role::standby, "follows " + name_of(leader));
         trace("follows " + name_of(leader) + " in term " + std::to_string(raw(durable.term)));
     }
@@ -77,6 +81,8 @@ void Node::Impl::follow(const Message &message, const Heartbeat &heartbeat) {
         promise();
     if (!heartbeat.lineage.empty())
         leader_lineage = heartbeat.lineage;
+    else if (planted(Bug::rejoin_by_any_lineage))
+        leader_lineage = {{timeline_of(message.term), Lsn::none}};
     if (heartbeat.lineage_confirmed != Lsn::none) {
         leader_position = heartbeat.lineage_confirmed;
         leader_position_term = message.term;
@@ -106,6 +112,7 @@ void Node::Impl::adopt_term(Term term) {
     durable.voted_for = NodeId::none;
     leader = NodeId::none;
     leader_lineage.clear();
+    forget_divergence();
     ballot.reset();
     campaign_after_gate = false;
     if (role == Role::candidate)
@@ -157,8 +164,12 @@ void Node::Impl::consider_gate() {
     if (gate_open && gate_leader == leader)
         return;
     if (!descends_from(local.position, leader_lineage) && !planted(Bug::diverged_streams)) {
-        reason = "has WAL up to " + to_string(local.position) + " that " + name_of(leader) +
-                 " does not have: rewind it (pg_rewind) or clone it again";
+        reason = "has WAL up to " + to_string(local.position) + " that " + name_of(leader) + " does not have: it has to be rewound (pg_rewind) or cloned again";
+        consider_rejoin();
+        return;
+    }
+    if (planted(Bug::rejoin_undiverged) && local.position.timeline < leader_lineage.back().timeline) {
+        consider_rejoin();
         return;
     }
     const Member *upstream = configuration().find(leader);
@@ -166,9 +177,40 @@ void Node::Impl::consider_gate() {
         return;
     gate_open = true;
     gate_leader = leader;
+    forget_divergence();
     stream_ended = false;
     reason = "follows " + name_of(leader);
     out.push_back(OpenGate{leader, durable.term, upstream->postgres});
+}
+
+// Half a record at the end of what was received may lie beyond the fork; recovery gives it up by itself, so
+// only WAL that is replayed counts.  The wait lets the others read the reason before this node is gone.
+void Node::Impl::consider_rejoin() {
+    if (local.position != diverged_at) {
+        diverged_at = local.position;
+        diverged_since = now;
+    }
+    const Member *upstream = configuration().find(leader);
+    const bool settled = local.replayed == local.position.lsn &&
+                         now - diverged_since >= heartbeats_diverged * settings.heartbeat_interval;
+    if (rejoin_asked || !settled || !upstream)
+        return;
+    rejoin_asked = true;
+    const Position fork = fork_of(local.position, leader_lineage);
+    const std::string where = fork.timeline == Timeline::none
+                                  ? "which was never on timeline " + std::to_string(raw(local.position.timeline))
+                                  : "which left that history at " + to_string(fork) + ", " +
+                                        std::to_string(raw(local.position.lsn) - raw(fork.lsn)) + " bytes before";
+    out.push_back(Note{role, role, durable.term, local.position,
+                       "diverged from " + name_of(leader) + ", " + where + ": it is to be rewound"});
+    out.push_back(Rejoin{leader, name_of(leader), upstream->postgres, durable.term, leader_lineage.back().timeline, fork,
+                         local.position});
+}
+
+void Node::Impl::forget_divergence() {
+    diverged_at = {};
+    diverged_since = never;
+    rejoin_asked = false;
 }
 
 // PostgreSQL is open for writes, but this node was not elected: fence it and make it a standby.

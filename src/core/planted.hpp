@@ -22,6 +22,8 @@ enum class Bug : std::uint8_t {
     priority_beats_lsn,        // a preferred candidate gets votes although it is behind
     sync_set_not_asked,        // a majority of voters is enough, whoever of S is missing
     diverged_streams,          // the gate opens without a look at the primary's lineage
+    rejoin_undiverged,         // a node whose WAL is part of the primary's history asks to be rewound
+    rejoin_by_any_lineage,     // ... before its primary, not yet open for writes, has told its history
     timeline_reused,           // the next timeline is chosen as stock PostgreSQL chooses it, not by term
     // time
     lease_from_receipt,        // the lease counts from the answer's receipt

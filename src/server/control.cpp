@@ -252,6 +252,9 @@ void ServerControl::demote(const std::string &reason) {
     changed_ = true;
 }
 
+// Not carried out yet: the operator rewinds by hand.
+void ServerControl::rejoin(const Rejoin &) {}
+
 void ServerControl::apply_sync(const ApplySync &sync) {
     const uint32 writing = pg_atomic_read_u32(&shared->sync_wanted_version) | 1;
     pg_atomic_write_u32(&shared->sync_wanted_version, writing);

@@ -238,6 +238,42 @@ void Checkers::gate_opened(Host &host, const OpenGate &upstream) {
                       text(own));
 }
 
+void Checkers::rejoin_asked(Host &host, const Rejoin &rejoin) {
+    const WalTree &wal = world_.wal;
+    if (rejoin.term != stored_[host.id()].term)
+        world_.unsafe("S6: " + host.name + " wants to be rewound to the primary of term " + text(rejoin.term) +
+                      " in term " + text(stored_[host.id()].term));
+    bool begun = false;
+    for (BranchId b = 0; b < wal.count(); b++) {
+        if (wal.branch(b).timeline != rejoin.timeline)
+            continue;
+        begun = true;
+        if (wal.contains({b, UINT64_MAX}, host.postgres.wal))
+            world_.unsafe("S10: " + host.name + " wants to throw away WAL up to " +
+                          to_string(wal.position(host.postgres.wal)) + ", which is part of its primary's history");
+    }
+    if (!begun)
+        world_.unsafe("S10: " + host.name + " wants to be rewound to timeline " + std::to_string(raw(rejoin.timeline)) +
+                      ", which nobody has begun");
+}
+
+// What a member held of acknowledged commits it must hold afterwards: others may have counted it.
+void Checkers::rewound(Host &host, WalPoint before, WalPoint after) {
+    const WalTree &wal = world_.wal;
+    for (BranchId b = 0; b < wal.count() && world_.options.synchronous; b++) {
+        const WalPoint commit{b, wal.branch(b).acknowledged};
+        if (commit.lsn != 0 && wal.contains(before, commit) && !wal.contains(after, commit))
+            world_.unsafe("S4: the rewind of " + host.name + " throws away the acknowledged commit at " +
+                          to_string(wal.position(commit)));
+    }
+    statistics.rewinds++;
+}
+
+void Checkers::opened(Host &host, bool half_rewound) {
+    if (half_rewound)
+        world_.unsafe("S10: " + host.name + " starts although its data directory is half rewound");
+}
+
 void Checkers::flushed(Host &host, WalPoint before, WalPoint after) {
     if (!world_.wal.contains(after, before))
         world_.unsafe("S9: " + host.name + " at " + to_string(world_.wal.position(before)) +

@@ -27,6 +27,7 @@ struct Statistics {
     std::uint64_t late_answers = 0; // given after a later primary's, for commits it has
     std::uint64_t overlaps = 0;     // asynchronous: answers after a later primary's, machine paused in between
     std::uint64_t lost = 0;         // asynchronous: promotions that lost acknowledged commits
+    std::uint64_t rewinds = 0;
     std::uint64_t liveness_skipped = 0;
     Time virtual_time = 0;
 };
@@ -39,6 +40,9 @@ public:
     void saved(Host &host, const DurableState &state); // only when the agent was told so
     void sent(Host &host, const Message &message);
     void gate_opened(Host &host, const OpenGate &upstream);
+    void rejoin_asked(Host &host, const Rejoin &rejoin);
+    void rewound(Host &host, WalPoint before, WalPoint after);
+    void opened(Host &host, bool half_rewound);
     void flushed(Host &host, WalPoint before, WalPoint after);
     void promotion_asked(Host &host, Term term);
     void promoted(Host &host);

@@ -65,6 +65,10 @@ void Faults::strike(Fault fault) {
         host.power_off();
         return restart_later(host);
     }
+    if (host.powered && !host.frozen && !host.restarting && host.postgres.rewinding() && fault <= Fault::immediate_stop) {
+        host.kill_all();
+        return restart_later(host);
+    }
     if (!host.powered || host.frozen || host.paused || host.restarting || !host.agent() || host.blocked(Lane::worker))
         return;
     if (fault == Fault::state_loss)

@@ -107,6 +107,8 @@ void Host::after_step() {
         doom_ = Doom::none;
         if (how == Doom::demote)
             return crash_restart(false, true);
+        if (how == Doom::rejoin)
+            return rejoin();
         world.trace(*this, "dies in the middle of a step");
         kill_all();
         world.faults.restart_later(*this);

@@ -18,7 +18,7 @@ namespace pg_ha::sim {
 class World;
 
 // How a process that is in the middle of a step will end, once the step is over.
-enum class Doom : std::uint8_t { none, kill_all, demote };
+enum class Doom : std::uint8_t { none, rejoin, demote, kill_all };
 
 class Host final : public Clock, public Transport {
 public:
@@ -58,6 +58,8 @@ public:
     void power_off();
     void stop(bool clean);
     void crash_restart(bool worker_hears, bool as_standby);
+    void rejoin();        // a crash-restart cycle in which the server is rewound
+    void start_as_standby();
     bool down() const { return !postgres.alive() && !agent_; }
 
     // -- events for the agent

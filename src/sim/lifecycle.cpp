@@ -37,6 +37,8 @@ void Host::start() {
         }
         return;
     }
+    if (postgres.half_rewound() && world.options.sabotage != Sabotage::half_rewound_opens)
+        return postgres.run_helper();
     const std::optional<DurableState> &state = disk.state();
     const bool alone = state && state->configuration.voter_count() == 1 && state->configuration.is_voter(state->self);
     world.trace(*this, alone ? "server starts, alone" : "server starts as standby");
@@ -154,6 +156,20 @@ void Host::crash_restart(bool worker_hears, bool as_standby) {
     world.on(*this, Lane::server,
              world.random.between(10 * millisecond, 100 * millisecond) + world.random.below(world.options.replay),
              [this] { start_worker(); });
+}
+
+void Host::rejoin() {
+    if (!postgres.postmaster)
+        return;
+    world.trace(*this, "crash-restart cycle, to be rewound");
+    worker_gone();
+    postgres.kill();
+    postgres.run_helper();
+}
+
+void Host::start_as_standby() {
+    postgres.start(true);
+    world.on(*this, Lane::server, world.random.between(millisecond, 20 * millisecond), [this] { start_worker(); });
 }
 
 } // namespace pg_ha::sim

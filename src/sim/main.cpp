@@ -144,9 +144,9 @@ int run(const Arguments &arguments) {
     if (!result.violations.empty())
         explain(result.violations.front().first, result.violations.front().second);
     const Statistics &t = result.total;
-    std::printf("late answers %llu; asynchronous: overlaps %llu, promotions that lost commits %llu; beyond help at the "
-                "end %llu\n",
-                static_cast<unsigned long long>(t.late_answers), static_cast<unsigned long long>(t.overlaps),
+    std::printf("late answers %llu; rewinds %llu; asynchronous: overlaps %llu, promotions that lost commits %llu; beyond "
+                "help at the end %llu\n",
+                static_cast<unsigned long long>(t.late_answers), static_cast<unsigned long long>(t.rewinds), static_cast<unsigned long long>(t.overlaps),
                 static_cast<unsigned long long>(t.lost), static_cast<unsigned long long>(t.liveness_skipped));
     std::printf("%s\n", summary(result).c_str());
     return result.violations.empty() ? 0 : static_cast<int>(result.violations.front().second.outcome);

@@ -48,6 +48,7 @@ enum class Sabotage : std::uint8_t {
     lost_state_keeps_identity, // a server whose state directory is gone starts as who it was
     lease_ignored,             // backends commit without looking at the lease
     lease_not_rechecked,       // ... look at the beginning, but not after the wait for the standbys
+    half_rewound_opens,        // a server whose rewind was cut off starts as it lies there
     stale_position,            // a restarted standby claims to know its position before it has read its WAL
     waiters_released,          // commits are acknowledged without waiting for a standby
     never_heals,               // partitions outlive the end of the faults

@@ -27,6 +27,8 @@ void Postgres::forget_shared_memory() {
 }
 
 void Postgres::start(bool as_standby) {
+    world().checkers.opened(host_, half_rewound());
+    rewind_.reset(); // one that has touched nothing was this postmaster's business only
     forget_shared_memory();
     postmaster = server_alive_ = backends_alive_ = true;
     in_recovery = as_standby;

@@ -11,6 +11,7 @@
 #include "wal.hpp"
 
 #include <array>
+#include <optional>
 #include <vector>
 
 namespace pg_ha::sim {
@@ -37,6 +38,7 @@ public:
     void settled() override;
     void promote(Term term) override;
     void demote(const std::string &reason) override;
+    void rejoin(const Rejoin &rejoin) override;
     void apply_sync(const ApplySync &sync) override;
     void note(const Note &note) override;
     void trace(const std::string &line) override;
@@ -44,6 +46,9 @@ public:
     // -- data directory
     WalPoint wal;           // end of what is flushed
     StandbyRule saved_rule; // postgresql.auto.conf
+    bool half_rewound() const { return rewind_ && rewind_->reached.branch != no_branch; }
+    bool rewinding() const { return server_alive_ && rewind_; }
+    void run_helper(); // in place of recovery: the server is up for nobody meanwhile
 
     // -- processes
     bool postmaster = false; // accepts connections, will restart children
@@ -99,7 +104,18 @@ private:
         WalPoint end;
     };
 
+    struct Rewind { // journal of the helper, beside the data directory
+        int source = -1;
+        Timeline timeline = Timeline::none;
+        WalPoint reached; // files of the source up to there lie among our own; no_branch: nothing touched yet
+    };
+
     World &world() const;
+    // rewind.cpp
+    Host *rewind_source() const;
+    void begin_rewind();
+    void finish_rewind();
+    void learn_term(const Host &source);
     // stream.cpp
     void connect_later(Time delay);
     void try_connect(std::uint32_t number);
@@ -149,6 +165,7 @@ private:
     std::vector<StandbyRule> rules_; // in use; several while a change spreads
     ApplySync wanted_;
     std::uint32_t wanted_version_ = 0;
+    std::optional<Rewind> rewind_;
     Receiver receiver_;
     std::array<Sender, hosts_max> senders_;
     std::vector<Waiter> waiters_;

@@ -27,6 +27,7 @@ void add(Statistics &total, const Statistics &one) {
     total.late_answers += one.late_answers;
     total.overlaps += one.overlaps;
     total.lost += one.lost;
+    total.rewinds += one.rewinds;
     total.liveness_skipped += one.liveness_skipped;
     total.virtual_time += one.virtual_time;
 }

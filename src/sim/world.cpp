@@ -169,7 +169,7 @@ Host *World::acting_primary() {
 bool World::could_elect(const Configuration &c, const Host *loser) const {
     std::size_t voters = 0, counted = 0;
     for (const std::unique_ptr<Host> &h : hosts_) {
-        if (h.get() == loser || !h->disk.state())
+        if (h.get() == loser || !h->disk.state() || h->postgres.half_rewound())
             continue;
         const NodeId id = h->disk.state()->self;
         voters += c.is_voter(id);

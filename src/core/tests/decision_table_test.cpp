@@ -128,6 +128,16 @@ const std::vector<State> states = {
     {"joining", Role::joining, [](Subject &s) { s.disk.configuration = {}, s.disk.term = term(0), s.start(); }},
     {"standby, follows n2", Role::standby, [](Subject &s) { s.start(), s.follow(); }},
     {"standby, just restarted", Role::standby, [](Subject &s) { s.start(); }},
+    {"standby, diverged from n2", Role::standby,
+     [](Subject &s) {
+         s.start();
+         Heartbeat forked = s.heartbeat(other_primary, first_term, true);
+         forked.lineage = {{static_cast<Timeline>(first_term), static_cast<Lsn>(900)}, {static_cast<Timeline>(first_term + 1), Lsn::none}};
+         s.local.replayed = s.local.position.lsn;
+         s.step(Sampled{s.local, {}});
+         s.step(s.message(other_primary, first_term, forked));
+         s.now += 2 * s.settings.heartbeat_interval;
+     }},
     {"standby, asks for pre-votes", Role::standby, [](Subject &s) { s.start(), s.follow(), s.to_deadline(); }},
     {"candidate", Role::candidate, [](Subject &s) { s.start(), s.follow(), s.to_deadline(), s.grant(true); }},
     {"promoting", Role::promoting,
@@ -322,6 +332,7 @@ std::string name_of(const Output &output) {
         std::string operator()(const Settled &) const { return "settled"; }
         std::string operator()(const Promote &) const { return "promote"; }
         std::string operator()(const Demote &) const { return "demote"; }
+        std::string operator()(const Rejoin &o) const { return "rejoin n" + std::to_string(raw(o.leader)); }
         std::string operator()(const ApplySync &) const { return "apply sync"; }
         std::string operator()(const SetPeers &) const { return "set peers"; }
         std::string operator()(const Note &) const { return ""; } // the role says it

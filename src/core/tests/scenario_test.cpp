@@ -278,6 +278,14 @@ private:
                 happenings_.clear();
                 one("restart", s, "");
                 return;
+            } else if (const auto *o = std::get_if<Rejoin>(&output)) {
+                tell(s.name, "has itself rewound from " + to_string(o->own) + " to where " + o->leader_name +
+                                 " left its history, " + to_string(o->fork));
+                s.local.position = server(o->leader).local.position;
+                s.local.replayed = s.local.position.lsn;
+                s.node.reset();
+                one("restart", s, "");
+                return;
             } else if (const auto *o = std::get_if<Trace>(&output)) {
                 tell(s.name, o->line);
             }

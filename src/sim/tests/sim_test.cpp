@@ -39,6 +39,7 @@ TEST_F(Simulation, HoldsItsPromisesInManySeeds) {
     EXPECT_TRUE(result.violations.empty()) << story(result);
     EXPECT_GT(result.total.failovers, plan.count) << "so calm a run proves nothing";
     EXPECT_GT(result.total.acknowledged, 100 * plan.count);
+    EXPECT_GT(result.total.rewinds, plan.count / 10);
     EXPECT_LT(result.total.liveness_skipped, plan.count / 20) << "too many clusters beyond help";
 }
 
@@ -100,7 +101,7 @@ TEST_P(PlantedDefect, IsNoticed) {
 INSTANTIATE_TEST_SUITE_P(Fakes, PlantedDefect,
                          testing::Values(Sabotage::gate_stays_open, Sabotage::votes_forgotten,
                                          Sabotage::lost_state_keeps_identity, Sabotage::lease_ignored,
-                                         Sabotage::lease_not_rechecked, Sabotage::stale_position,
+                                         Sabotage::lease_not_rechecked, Sabotage::stale_position, Sabotage::half_rewound_opens,
                                          Sabotage::waiters_released, Sabotage::never_heals),
                          [](const auto &info) {
                              Options options;

@@ -43,6 +43,7 @@ private:
     void settled() override {}
     void promote(Term term) override;
     void demote(const std::string &reason) override;
+    void rejoin(const Rejoin &) override {} // nobody writes here, so nobody diverges
     void apply_sync(const ApplySync &sync) override;
     void note(const Note &note) override;
     void trace(const std::string &line) override;
