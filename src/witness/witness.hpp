@@ -31,6 +31,7 @@ public:
     void settled() override {}
     void promote(Term) override {}
     void demote(const std::string &) override {}
+    void rejoin(const Rejoin &) override {}
     void apply_sync(const ApplySync &) override {}
     void note(const Note &note) override;
     void trace(const std::string &line) override;
