@@ -66,3 +66,15 @@ bench-net: $(BUILD)/build.ninja ## CPU of an idle node among 32 members; needs a
 .PHONY: bench-failover
 bench-failover: ## how long nobody can write when the primary is lost, and what is lost: ROUNDS=n
 	BUILD=$(abspath $(BUILD)) scripts/bench-failover
+
+# A library for tests and measurements of the fence; never installed.
+FENCE_MODULE = $(BUILD)/fence_module.so
+FENCE_OBJECTS = $(filter-out src/server/init.o, $(OBJS))
+.PHONY: fence-module bench-fence
+fence-module: $(FENCE_MODULE)
+$(FENCE_MODULE): test/fence_module.cpp $(FENCE_OBJECTS) $(ARCHIVES)
+	$(CXX) $(CXXFLAGS) $(CPPFLAGS) $(PG_CPPFLAGS) $(PG_CXXFLAGS) -MF $(BUILD)/fence_module.d -Isrc/server -fPIC -shared \
+		-o $@ test/fence_module.cpp $(FENCE_OBJECTS) $(filter-out -Wl%,$(SHLIB_LINK))
+
+bench-fence: ## nanoseconds that the fence costs one transaction, in a scratch server
+	scripts/bench-fence

@@ -141,6 +141,9 @@ sub new {
         copy($built, "$self->{dir}/$program") or die "copy $built: $!";
         chmod 0755, "$self->{dir}/$program";
     }
+    for my $file (@{ $options{files} // [] }) {    # of the build directory
+        copy(dirname(abs_path(__FILE__)) . "/../../build/$file", "$self->{dir}/$file") or die "$file is not built: $!\n";
+    }
     become_subreaper();
     $self->before_root_is_dropped;
     drop_root($self->{dir});
