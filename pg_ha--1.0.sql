@@ -79,9 +79,14 @@ CREATE FUNCTION ha_bootstrap() RETURNS text
     AS 'MODULE_PATHNAME', 'ha_bootstrap' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION ha_bootstrap() IS 'Makes this server the primary of a new cluster of one; servers cloned from it join';
 
+CREATE FUNCTION ha_failover(target text DEFAULT NULL, accept_data_loss boolean DEFAULT false) RETURNS text
+    AS 'MODULE_PATHNAME', 'ha_failover' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ha_failover(text, boolean) IS
+    'Makes this standby the primary although no election can be won, because the others are gone for good; can lose data';
+
 -- ---- privileges ----------------------------------------------------------------------------------
 
-REVOKE ALL ON FUNCTION ha_status(), ha_cluster_status(), ha_link_status(), ha_event_log(), ha_bootstrap() FROM PUBLIC;
+REVOKE ALL ON FUNCTION ha_status(), ha_cluster_status(), ha_link_status(), ha_event_log(), ha_bootstrap(), ha_failover(text, boolean) FROM PUBLIC;
 REVOKE ALL ON ha_cluster, ha_members, ha_links, ha_events FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ha_status(), ha_cluster_status(), ha_link_status(), ha_event_log() TO pg_monitor;
 GRANT SELECT ON ha_cluster, ha_members, ha_links, ha_events TO pg_monitor;

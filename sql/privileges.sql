@@ -16,6 +16,7 @@ SELECT count(*) FROM ha_members;
 SELECT count(*) FROM ha_links;
 SELECT count(*) FROM ha_events;
 SELECT ha_bootstrap();
+SELECT ha_failover(accept_data_loss => true);
 SHOW pg_ha.replication_conninfo;
 SHOW pg_ha.secret_file;
 SHOW pg_ha.state_directory;
@@ -27,6 +28,7 @@ SELECT count(*) >= 0 AS readable FROM ha_members;
 SELECT count(*) >= 0 AS readable FROM ha_links;
 SELECT count(*) >= 0 AS readable FROM ha_events;
 SELECT ha_bootstrap();
+SELECT ha_failover();
 RESET ROLE;
 
 -- A superuser may delegate; nothing else is asked for.

@@ -10,6 +10,12 @@ SELECT reason, hint FROM ha_cluster;
     \set VERBOSITY default
 \endif
 
+-- A failover needs a standby of a cluster.
+\set VERBOSITY sqlstate
+SELECT ha_failover();
+SELECT ha_failover('nobody', true);
+\set VERBOSITY default
+
 -- Loading the library by hand into a server that preloads it changes nothing.
 LOAD 'pg_ha';
 SELECT count(*) FROM ha_cluster;

@@ -23,10 +23,15 @@ bool wants_sample(const Event &event) {
         return std::holds_alternative<VoteRequest>(received->message.body) && !planted(Bug::position_before_gate);
     return std::holds_alternative<Tick>(event) || std::holds_alternative<StreamEnded>(event) ||
            std::holds_alternative<SyncInEffect>(event) || // what was acknowledged before ends at most here
-           std::holds_alternative<PeerGone>(event);
+           std::holds_alternative<PeerGone>(event) || std::holds_alternative<ForceFailover>(event);
 }
 
 } // namespace
+
+ForcedFailover Agent::forced_failover() {
+    handle(ports_.postgres.sample());
+    return node_.forced_failover(ports_.clock.now());
+}
 
 void Agent::handle(const Event &event) {
     inbox_.push_back(event);

@@ -23,6 +23,7 @@ public:
     Instant next_deadline() const { return node_.next_deadline(); }
     void reconfigure(const Settings &settings) { node_.reconfigure(settings); }
     Status status() { return node_.status(ports_.clock.now()); }
+    ForcedFailover forced_failover();
     const DurableState &durable() const { return node_.durable(); }
 
 private:

@@ -50,8 +50,12 @@ struct Bootstrap {
     Timeline timeline;
 };
 
+// ha_failover(accept_data_loss => true): lead, although no election can be won.  Does nothing where
+// Node::forced_failover() names an obstacle.
+struct ForceFailover {};
+
 using Event = std::variant<Tick, Received, Sampled, GateClosed, PersistFailed, LinkUp, PeerGone, StreamEnded, Promoted,
-                           PromotionFailed, ShuttingDown, SyncInEffect, Bootstrap>;
+                           PromotionFailed, ShuttingDown, SyncInEffect, Bootstrap, ForceFailover>;
 
 // ---- outputs -----------------------------------------------------------------------------------
 

@@ -56,7 +56,12 @@ Outputs Node::start(Instant now) {
             n.durable.voted_for = n.durable.self;
             n.persist();
         }
-        n.become(Role::primary, "resumes its term");
+        if (alone) // nobody can have been elected meanwhile, but an operator may have forced somebody
+            for (const Member &member : n.configuration().members)
+                if (member.id != n.durable.self)
+                    n.unasked.insert(member.id);
+        n.become(Role::primary, n.unasked.empty() ? "resumes its term"
+                                                  : "resumes its term when the other members have answered, or after one lease");
         n.opened_at = n.local.position.lsn;
         n.apply_sync();
         if (n.configuration().version.term == n.durable.term)
@@ -99,6 +104,10 @@ void Node::reconfigure(const Settings &settings) {
     impl_->settings.system_identifier = old.system_identifier;
 }
 
+ForcedFailover Node::forced_failover(Instant now) const {
+    std::string obstacle = impl_->forced_obstacle(now);
+    return {obstacle, impl_->missing_voters(now), obstacle.empty() ? impl_->forced_price() : ""};
+}
 Status Node::status(Instant now) const { return impl_->status(now); }
 const DurableState &Node::durable() const { return impl_->durable; }
 
@@ -120,6 +129,7 @@ void Node::Impl::dispatch(const Event &event) {
         void operator()(const ShuttingDown &e) { n.shutting_down(e.clean); }
         void operator()(const SyncInEffect &e) { n.sync_in_effect_now(e.rule); }
         void operator()(const Bootstrap &e) { n.bootstrap(e); }
+        void operator()(const ForceFailover &) { n.force_failover(); }
     };
     if (role == Role::stopping)
         return; // it has resigned; nothing it says or does counts any more
@@ -330,7 +340,7 @@ void Node::Impl::persist_failed(const std::optional<DurableState> &stored) {
     const Role back = same_term && undo.role != Role::candidate ? undo.role : resting_role();
     ballot.reset();
     pending_vote.reset();
-    campaign_after_gate = false;
+    campaign_after_gate = force_after_gate = false;
     postgres_first.reset();
     if (acts() && !(was_acting && same_term))
         drop_primary_state();

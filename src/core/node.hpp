@@ -37,6 +37,7 @@ public:
     void reconfigure(const Settings &settings);
 
     Status status(Instant now) const;
+    ForcedFailover forced_failover(Instant now) const;
     const DurableState &durable() const;
 
 private:

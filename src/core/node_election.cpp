@@ -165,6 +165,11 @@ void Node::Impl::gate_closed(const LocalState &state) {
     gate_shutting = false;
     if (pending_vote)
         decide_vote();
+    if (force_after_gate) {
+        campaign_after_gate = force_after_gate = false;
+        take_over();
+        return;
+    }
     if (!campaign_after_gate) {
         consider_gate(); // the position can't move any more: now it may be compared
         return;
@@ -249,7 +254,7 @@ void Node::Impl::count_ballot() {
     if (ballot->pre)
         begin_campaign();
     else
-        win();
+        win("elected");
 }
 
 void Node::Impl::lose_ballot(const std::string &why) {
@@ -266,7 +271,7 @@ void Node::Impl::lose_ballot(const std::string &why) {
     trace("pre-vote or vote lost: " + why);
 }
 
-void Node::Impl::win() {
+void Node::Impl::win(const std::string &how) {
     ballot.reset();
     promise_void = leader_gone = false; // that was about the primary before
     clean_stop_until = never;
@@ -286,7 +291,8 @@ void Node::Impl::win() {
     postgres_first.reset();
     catch_up_to.reset();
     election_due = never;
-    become(Role::promoting, "elected in term " + std::to_string(raw(durable.term)));
+    unasked.clear();
+    become(Role::promoting, how + " in term " + std::to_string(raw(durable.term)));
     first_record();
     apply_sync();
     const Term stock = static_cast<Term>(raw(local.position.timeline) + 1);

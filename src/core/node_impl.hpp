@@ -4,6 +4,7 @@
 //   node.cpp           entry, dispatch, deadlines, invariants
 //   node_standby.cpp   following a primary, the gate, joining, evidence that a primary is gone
 //   node_election.cpp  standing, voting, winning
+//   node_forced.cpp    leading because an operator says so
 //   node_primary.cpp   lease, replies, configuration, stepping down
 //   node_sync.cpp      who of the sync set has what, as primary
 //   node_status.cpp    the snapshot for people
@@ -86,6 +87,7 @@ struct Node::Impl {
     bool demotion_asked = false;
     std::optional<PendingVote> pending_vote;
     bool campaign_after_gate = false;
+    bool force_after_gate = false;    // an operator wants this node to lead
 
     // -- as primary
     LeaseTracker leases;
@@ -106,6 +108,7 @@ struct Node::Impl {
     std::optional<Lsn> catch_up_to;
     std::optional<Lsn> opened_at;     // what sessions could see from the beginning; empty once it is settled
     Lsn confirmed = Lsn::none;        // up to where the rule in effect is met, as PostgreSQL says
+    std::set<NodeId> unasked;         // the only voter restarted: members that may have been made primary meanwhile
     std::map<NodeId, Member> applicants;
     std::set<NodeId> replaced;
 
@@ -185,7 +188,15 @@ struct Node::Impl {
     void on_vote_reply(const Message &message, const VoteReply &reply);
     void count_ballot();
     void lose_ballot(const std::string &why);
-    void win();
+    void win(const std::string &how);
+
+    // node_forced.cpp
+    std::string own_obstacle_to_force(Instant at) const;
+    std::string forced_obstacle(Instant at) const;
+    std::string missing_voters(Instant at) const;
+    std::string forced_price() const;
+    void force_failover();
+    void take_over();
 
     // node_primary.cpp
     void heartbeat_round();
@@ -194,6 +205,7 @@ struct Node::Impl {
     MemberReport own_report(bool with_links);
     void on_heartbeat_reply(const Message &message, const HeartbeatReply &reply);
     void update_lease();
+    bool asked_everybody() const { return unasked.empty() || now >= started + promised_lease(); }
     void consider_contact();
     void update_record();
     void advance_configuration();

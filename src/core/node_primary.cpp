@@ -117,6 +117,7 @@ void Node::Impl::on_heartbeat_reply(const Message &message, const HeartbeatReply
     if (reply.sent < started || reply.sent > now)
         return; // it answers the process before this one, which has lost its lease
     contacts.answered(message.from, reply.sent);
+    unasked.erase(message.from);
     if (reply.sent > last_without_promise || planted(Bug::lease_without_promise))
         leases.answered(message.from, planted(Bug::lease_from_receipt) ? now : reply.sent);
     if (!asks_promise) {
@@ -142,7 +143,7 @@ void Node::Impl::consider_contact() {
 void Node::Impl::update_lease() {
     Instant until = long_ago;
     const bool meet = rules_meet(sync_in_effect, configuration().sync) || planted(Bug::rules_not_compared);
-    const bool may_acknowledge = term_in_force && sync_known && meet;
+    const bool may_acknowledge = term_in_force && sync_known && meet && asked_everybody();
     if (may_acknowledge)
         until = leases.until(configuration(), durable.self, round_sent, own_lease());
     if (may_acknowledge && planted(Bug::no_check_quorum))

@@ -114,7 +114,7 @@ void Node::Impl::adopt_term(Term term) {
     leader_lineage.clear();
     forget_divergence();
     ballot.reset();
-    campaign_after_gate = false;
+    campaign_after_gate = force_after_gate = false;
     if (role == Role::candidate)
         become(Role::standby, "term " + std::to_string(raw(term)) + " has begun");
     persist();

@@ -36,4 +36,11 @@ struct Status {
     std::vector<MemberStatus> members; // by name
 };
 
+// What ForceFailover would meet now.
+struct ForcedFailover {
+    std::string obstacle; // empty: it would be carried out
+    std::string missing;  // why no election can be won: the voters that are not heard
+    std::string price;    // what the operator accepts then
+};
+
 } // namespace pg_ha

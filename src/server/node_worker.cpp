@@ -152,6 +152,7 @@ void NodeWorker::work() {
         woken_ = false;
         node.handle(membership_->control.sample());
     }
+    answer_failover_request();
     const bool ticks = node.next_deadline() <= runtime_.now();
     if (ticks)
         node.tick(); // samples as well

@@ -42,6 +42,7 @@ private:
     void shut_down(bool clean);
     void demote_if_asked();
     void write_status();
+    void answer_failover_request(); // failover.cpp
 
     // node_startup.cpp
     std::string why_passive() const;

@@ -141,6 +141,16 @@ struct Shared {
     // Result for the waiting backend: 0 pending, 1 done, 2 failed (text in the log).
     pg_atomic_uint32 bootstrap_result;
 
+    // -- ha_failover().  A session that got failover_busy writes the request (4 * its ticket + 1: what would it cost,
+    // + 2: accepted), sets node_latch and polls for an answer to its ticket.  The node worker takes the request back
+    // to 0, writes the texts, then the answer.
+    pg_atomic_uint32 failover_busy;
+    pg_atomic_uint32 failover_tickets;
+    pg_atomic_uint32 failover_request;
+    pg_atomic_uint32 failover_answer;
+    char failover_missing[ha_text_bytes];
+    char failover_text[1024];
+
     // -- promotion failure or other text that the node worker reports: see snapshot.reason.
 
     // -- snapshot.  Writer: node worker (snapshot_version odd while writing).  Readers retry, bounded.

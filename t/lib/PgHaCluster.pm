@@ -518,12 +518,13 @@ sub wait_log {
 sub start_writer {
     my ($self, @nodes) = @_;
     @nodes = $self->names unless @nodes;
+    my $first_id = 1 + ($self->{runs}++ // 0) * 1_000_000;
     my $pid = fork() // die "fork: $!";
     if (!$pid) {
         open STDOUT, '>>', "$self->{dir}/writer.log";
         open STDERR, '>&', \*STDOUT;
         exec "$self->{dir}/writer", 'run', '--hosts', $self->addresses(@nodes), '--out', "$self->{dir}/ledger", '--pause-us', '1000',
-            '--first-id', 1 + ($self->{runs}++ // 0) * 1_000_000
+            '--first-id', $first_id
             or POSIX::_exit(127);
     }
     $self->{writer} = $pid;

@@ -205,6 +205,7 @@ void add_own_events(std::vector<Happening> &list) {
     plain("PromotionFailed", PromotionFailed{"no space"});
     plain("ShuttingDown, clean", ShuttingDown{true});
     plain("ShuttingDown, crash", ShuttingDown{false});
+    plain("ForceFailover", ForceFailover{});
     plain("SyncInEffect: as recorded", SyncInEffect{configuration(first_term).sync});
     plain("SyncInEffect: w = 1", SyncInEffect{{{id(1), id(2), id(3)}, 1}});
     plain("Bootstrap", Bootstrap{cluster, 77, static_cast<Timeline>(1)});

@@ -5,14 +5,16 @@
 // before you commit it.
 //
 // Commands, one per line; `#` starts a comment:
-//   nodes NAME ...       voters of a ready cluster; the first is primary of term 1
+//   nodes NAME ...       voters of a ready cluster; the first is primary of term 1.  NAME:learner does not vote,
+//                        NAME:witness votes and has no data
 //   run MS               let so much time pass
 //   write BYTES [NAME..] the primary writes; the named standbys do not receive it
 //   kill NAME            the process is gone; its kernel answers, its stream ends
 //   silence NAME         the host is gone: nothing answers
 //   resign NAME [clean]  the server says that it goes down (clean: and ends its stream after the last byte)
 //   freeze NAME / thaw NAME
-//   restart NAME         starts again, as a standby
+//   restart NAME [writable]  starts again, as a standby; writable: as the only voter that it believes to be
+//   force NAME           the operator's ha_failover(accept_data_loss => true)
 //   cut A B / mend A B   the link between two nodes, both ways
 #include "core/node.hpp"
 
@@ -110,16 +112,22 @@ private:
         story += std::string(head) + (who.empty() ? "== " : "") + what + "\n";
     }
 
-    void create(const std::vector<std::string> &names) {
+    void create(std::vector<std::string> names) {
         Configuration c;
         c.cluster = cluster_;
         c.lease = Settings{}.lease_duration;
         c.version = {static_cast<Term>(1), 1};
         for (std::size_t i = 0; i < names.size(); ++i) {
-            c.members.push_back({static_cast<NodeId>(i + 1), names[i], MemberKind::data, true, {names[i], 7432}, {names[i], 5432}, 100});
-            c.sync.set.push_back(static_cast<NodeId>(i + 1));
+            const std::size_t colon = names[i].find(':');
+            const std::string kind = colon == std::string::npos ? "" : names[i].substr(colon);
+            names[i].resize(names[i].size() - kind.size());
+            const bool data = kind != ":witness", voter = kind != ":learner";
+            c.members.push_back({static_cast<NodeId>(i + 1), names[i], data ? MemberKind::data : MemberKind::witness, voter,
+                                 {names[i], 7432}, {names[i], 5432}, 100});
+            if (data && voter)
+                c.sync.set.push_back(static_cast<NodeId>(i + 1));
         }
-        c.sync.quorum = static_cast<std::uint16_t>(names.size() / 2 + 1);
+        c.sync.quorum = static_cast<std::uint16_t>(c.sync.set.size() / 2 + 1);
         for (std::size_t i = 0; i < names.size(); ++i) {
             auto s = std::make_unique<Server>();
             s->name = names[i];
@@ -127,6 +135,7 @@ private:
             s->settings.node_name = names[i];
             s->settings.peer = {names[i], 7432};
             s->settings.postgres = {names[i], 5432};
+            s->settings.kind = c.members[i].kind;
             s->settings.tracing = true;
             s->disk = {static_cast<NodeId>(i + 1), names[i], static_cast<Incarnation>(0), static_cast<Term>(1),
                        static_cast<NodeId>(i == 0 ? 1 : 0), c};
@@ -169,12 +178,16 @@ private:
                     happenings_.push_back({now_ + milliseconds(20), other->disk.self, StreamEnded{true}});
                 }
             stop(s, option != "clean");
+        } else if (verb == "force") {
+            const ForcedFailover forced = s.node->forced_failover(now_);
+            tell(s.name, forced.obstacle.empty() ? "price: " + forced.price : "obstacle: " + forced.obstacle);
+            step(s, ForceFailover{});
         } else if (verb == "freeze") {
             s.frozen = true;
         } else if (verb == "thaw") {
             s.frozen = false;
         } else if (verb == "restart") {
-            s.local.in_recovery = true;
+            s.local.in_recovery = option != "writable";
             s.local.streaming = false;
             s.upstream = NodeId::none;
             start(s);
