@@ -111,6 +111,15 @@ for my $function (qw(pg_cancel_backend pg_terminate_backend)) {
     $session->leave;
 }
 
+# A client that cancels by itself.
+my $impatient = PgHaSession->new($cluster, $london);
+$impatient->ask(q{SET application_name = 'impatient'});
+$impatient->begin(q{INSERT INTO wide VALUES ('y') RETURNING 'inserted'});
+$cluster->poll('london', q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'impatient'},
+    '1', 'a commit waits');
+kill 'INT', $impatient->{pid};
+unlike($impatient->answer // '', qr/^inserted/m, 'a client that cancels its own commit is not told that it was done');
+
 # The list is empty, and nothing but the last look is left.
 my $log = $cluster->log_size('london');
 my $end = time + 1;

@@ -36,6 +36,7 @@ extern "C" {
 #include "nodes/plannodes.h"
 #include "tcop/utility.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 }
 
 namespace pg_ha {
@@ -138,7 +139,8 @@ void object_access(ObjectAccessType access, Oid catalog, Oid object, int sub_obj
         earlier_access_hook(access, catalog, object, sub_object, argument);
     if (access != OAT_FUNCTION_EXECUTE || !shows_without_commit(object) || !applies())
         return;
-    fence_check("call a function that changes more than rows");
+    if (!lease_holds())
+        fence_check(psprintf("execute %s()", get_func_name(object)));
     fence_this_transaction();
 }
 
