@@ -2,12 +2,12 @@
 .PHONY: archives unit sim planted format lint models help
 
 archives: $(BUILD)/build.ninja
-	cmake --build $(BUILD) --target pg_ha_core pg_ha_agent pg_ha_net
+	cmake --build $(BUILD) --target pg_ha_core pg_ha_agent pg_ha_net rejoin
 
 $(BUILD)/build.ninja:
 	cmake -S . -B $(BUILD) -G Ninja
 
-$(ARCHIVES): archives
+$(ARCHIVES) $(SCRIPTS_built): archives
 $(shlib): $(ARCHIVES)
 $(OBJS): | archives
 -include $(OBJS:.o=.d)

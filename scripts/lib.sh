@@ -153,6 +153,7 @@ stage_postgres() {
     done
     link_missing "$pg_bindir" "$stage$pg_bindir"
     cp "$root/pg_ha.so" "$stage$lib/"
+    cp "$build/pg_ha_rejoin" "$stage$pg_bindir/"
     link_missing "$lib" "$stage$lib"
     cp "$root/pg_ha.control" "$root"/pg_ha--*.sql "$stage$share/extension/"
     link_missing "$share/extension" "$stage$share/extension"

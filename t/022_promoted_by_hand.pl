@@ -17,6 +17,8 @@ $cluster->sql('london', 'SELECT pg_switch_wal()');
 $cluster->sql('london', 'INSERT INTO ledger SELECT -g, 0 FROM generate_series(1, 100) g');
 $cluster->poll('paris', 'SELECT count(*) FROM ledger', 100, 'paris has everything');
 
+# What it may do as long as nobody rewinds it.
+mkdir "$cluster->{dir}/paris.pg_ha/rejoin.new" or die "mkdir: $!";
 my ($status) = PgHaCluster::run_command(20, "$cluster->{bindir}/pg_ctl", '-D', $cluster->data('paris'), qw(promote -W));
 is($status, 0, 'paris is promoted by hand');
 # It is writable for a moment.  What is refused has been written to its WAL all the same.
@@ -29,7 +31,7 @@ $cluster->until_true(20, 'paris is a standby again', sub {
 is($acknowledged, 0, 'it acknowledged nothing');
 $cluster->wait_log('paris', qr/is not usable: it knows terms up to 1, but the server is on timeline 2/, 'it comes back without a vote');
 is($cluster->sql('london', 'SELECT ha_is_primary()'), 't', 'the primary goes on');
-$cluster->poll('london', 'SELECT reason FROM ha_members WHERE name = \'paris\'', qr/rewind/, 'and says what to do about paris');
+$cluster->poll('london', 'SELECT reason FROM ha_members WHERE name = \'paris\'', qr/rewound/, 'and says what is to be done about paris');
 $cluster->start_writer(qw(london rome));
 $cluster->wait_writes(100, 'with two of three');
 
@@ -62,4 +64,5 @@ for (1 .. 40) {
 is($elected, 0, 'paris is not elected');
 $cluster->start($primary);
 $cluster->verify_ledger($cluster->wait_primary('london', 'rome'));
+$cluster->wait_log('paris', qr{cannot be rewound: could not create}, 'paris says why it was not rewound');
 done_testing();

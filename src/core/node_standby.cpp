@@ -164,7 +164,7 @@ void Node::Impl::consider_gate() {
     if (gate_open && gate_leader == leader)
         return;
     if (!descends_from(local.position, leader_lineage) && !planted(Bug::diverged_streams)) {
-        reason = "has WAL up to " + to_string(local.position) + " that " + name_of(leader) + " does not have: it has to be rewound (pg_rewind) or cloned again";
+        reason = "has WAL up to " + to_string(local.position) + " that " + name_of(leader) + " does not have: it has to be rewound";
         consider_rejoin();
         return;
     }

@@ -198,6 +198,7 @@ LocalState ServerControl::close_gate() {
 }
 
 void ServerControl::open_gate(const OpenGate &upstream) {
+    rejoin_.reset();
     const std::string conninfo = std::string(guc_replication_conninfo) + " host=" + quote_conninfo(upstream.postgres.host) +
                                  " port=" + std::to_string(upstream.postgres.port) +
                                  " application_name=" + quote_conninfo(node_name_);
@@ -251,9 +252,6 @@ void ServerControl::demote(const std::string &reason) {
     demotion_ = reason.empty() ? "demoted" : reason;
     changed_ = true;
 }
-
-// Not carried out yet: the operator rewinds by hand.
-void ServerControl::rejoin(const Rejoin &) {}
 
 void ServerControl::apply_sync(const ApplySync &sync) {
     const uint32 writing = pg_atomic_read_u32(&shared->sync_wanted_version) | 1;

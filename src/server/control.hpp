@@ -8,6 +8,7 @@
 #include "promotion.hpp"
 
 #include <deque>
+#include <optional>
 
 namespace pg_ha {
 
@@ -22,7 +23,7 @@ public:
     void settled() override;
     void promote(Term term) override;
     void demote(const std::string &reason) override;
-    void rejoin(const Rejoin &rejoin) override;
+    void rejoin(const Rejoin &rejoin) override { rejoin_ = rejoin; }
     void apply_sync(const ApplySync &sync) override;
     void note(const Note &note) override;
     void trace(const std::string &line) override;
@@ -32,6 +33,8 @@ public:
     Instant next_poll() const;
     // Why PostgreSQL must be turned into a standby; empty: it need not.
     const std::string &demotion() const { return demotion_; }
+    // To which primary PostgreSQL must be rewound; empty: it need not.
+    const std::optional<Rejoin> &wanted_rejoin() const { return rejoin_; }
     // True once after something that status readers should see at once.
     bool take_changed();
 
@@ -50,6 +53,7 @@ private:
     Promotion promotion_;
     std::deque<Event> answers_; // of calls that were answered at once
     std::string demotion_;
+    std::optional<Rejoin> rejoin_;
     bool changed_ = true;
 
     SyncRule sync_wanted_;

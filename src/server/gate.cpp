@@ -23,6 +23,7 @@ extern "C" {
 #include "miscadmin.h"
 #include "replication/walreceiver.h"
 #include "storage/ipc.h"
+#include "storage/pmsignal.h"
 #include "utils/wait_event.h"
 }
 
@@ -102,6 +103,13 @@ uint32 copy_upstream(char *conninfo, Size size) {
     return version;
 }
 
+// In a crash-restart cycle the postmaster starts its workers only when the server is consistent.  One that
+// was rewound becomes so with WAL of its primary, which only the node worker can name.
+void have_node_worker_started() {
+    if (!shared->node_latch)
+        SendPostmasterSignal(PMSIGNAL_BACKGROUND_WORKER_CHANGE);
+}
+
 // Waits for a primary without giving the process up, so that following starts within a millisecond
 // of the gate's opening and the log stays quiet meanwhile.
 uint32 wait_for_upstream(char *conninfo, Size size) {
@@ -114,6 +122,7 @@ uint32 wait_for_upstream(char *conninfo, Size size) {
             return version;
         if (boot_now_ns() >= give_up)
             proc_exit(0); // recovery starts the next one
+        have_node_worker_started();
         (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, look_again_ms, PG_WAIT_EXTENSION);
     }
 }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: PostgreSQL
 //
 // _PG_init and nothing else: settings, shared memory, the WAL gate, the fence, the workers, in this
-// order.  Nothing is written here: `postgres -C setting` comes this far too.  The start gate runs
-// when shared memory is set up, which is before recovery, at a start and in every crash restart.
+// order.  Nothing is written here: `postgres -C setting` comes this far too.  The one exception is a rejoin
+// that was cut off: it is finished before shared memory exists.  The start gate runs when that is
+// set up, which is before recovery, at a start and in every crash restart.
 #include "admission.hpp"
 #include "fence.hpp"
 #include "gate.hpp"
 #include "guc.hpp"
+#include "rejoin.hpp"
 #include "shmem.hpp"
 #include "statements.hpp"
 #include "sync_rule.hpp"
@@ -52,6 +54,7 @@ void _PG_init(void) {
     if (!IsPostmasterEnvironment)
         return; // single-user mode: one offline session, nothing to protect it from
     guc_define();
+    rejoin_at_start();
     shmem_register_hooks();
     gate_install();
     fence_install();

@@ -116,6 +116,7 @@ void NodeWorker::start_membership() {
     m.agent.emplace(Ports{runtime_, m.file, runtime_, m.control}, m.settings, m.state, m.control.sample().local,
                     strong_random());
     m.agent->start();
+    report_rejoin();
     passive_reason_.clear();
     if (bootstrap_) {
         bootstrap_deadline_ = runtime_.now() + bootstrap_patience;

@@ -15,6 +15,7 @@
 #include "entry.hpp"
 
 #include "guc.hpp"
+#include "rejoin.hpp"
 #include "snapshot.hpp"
 #include "start_gate.hpp"
 
@@ -39,6 +40,7 @@ using std::chrono::seconds;
 namespace {
 
 constexpr Duration retry_every = seconds(1);
+constexpr Duration rejoin_retry = seconds(60);
 constexpr Duration last_words = milliseconds(20);
 constexpr int exit_again = 1;                       // the postmaster starts the worker again
 constexpr int exit_crash = 2;                       // the postmaster restarts all processes
@@ -122,6 +124,8 @@ void NodeWorker::wait_once() {
         next = std::min({agent()->next_deadline(), status_due_, membership_->control.next_poll()});
         if (!membership_->control.demotion().empty())
             next = std::min(next, retry_due_);
+        if (membership_->control.wanted_rejoin())
+            next = std::min(next, rejoin_due_);
     }
     if (next != armed_for_) {
         armed_for_ = next;
@@ -163,6 +167,7 @@ void NodeWorker::work() {
     if (membership_ && (membership_->control.take_changed() || ticks || now >= status_due_))
         write_status();
     demote_if_asked();
+    rejoin_if_asked();
 }
 
 void NodeWorker::write_status() {
@@ -225,6 +230,46 @@ void NodeWorker::demote_if_asked() {
     ereport(LOG, (errmsg("pg_ha: restarting as a standby: %s", membership_->control.demotion().c_str()),
                   restart_after_crash ? 0 : errhint("restart_after_crash is off, so the server has to be started by hand.")));
     _exit(exit_crash);
+}
+
+// The cycle that follows runs the helper before recovery begins (rejoin_postmaster.cpp).
+void NodeWorker::rejoin_if_asked() {
+    if (!agent() || !membership_->control.wanted_rejoin())
+        return;
+    const Instant now = runtime_.now();
+    if (rejoin_due_ != never && now < rejoin_due_)
+        return;
+    const Rejoin &wanted = *membership_->control.wanted_rejoin();
+    try {
+        const Duration pause = rejoin_pause();
+        rejoin_due_ = now + std::max<Duration>(pause, retry_every);
+        if (pause > Duration{0})
+            return;
+        rejoin_request(wanted);
+    } catch (const std::runtime_error &error) {
+        ereport(LOG, (errmsg("pg_ha: cannot be rewound: %s", error.what())));
+        rejoin_due_ = now + rejoin_retry;
+        return;
+    }
+    if (!restart_after_crash) {
+        ereport(LOG, (errmsg("pg_ha: this server has to be rewound to the history of %s", wanted.leader_name.c_str()),
+                      errhint("restart_after_crash is off, so restart the server: it is done before recovery begins.")));
+        rejoin_due_ = now + rejoin_retry;
+        return;
+    }
+    ereport(LOG, (errmsg("pg_ha: restarting in place to be rewound to the history of %s", wanted.leader_name.c_str())));
+    fence_now();
+    runtime_.flush(last_words);
+    _exit(exit_crash);
+}
+
+// Once, by the first worker after it.
+void NodeWorker::report_rejoin() {
+    const std::string report = rejoin_take_report();
+    if (report.empty())
+        return;
+    Membership &m = *membership_;
+    m.control.note(Note{Role::standby, Role::standby, m.state.term, m.control.sample().local.position, report});
 }
 
 } // namespace pg_ha

@@ -41,6 +41,8 @@ private:
     void keep_network_current();
     void shut_down(bool clean);
     void demote_if_asked();
+    void rejoin_if_asked();
+    void report_rejoin();
     void write_status();
     void answer_failover_request(); // failover.cpp
 
@@ -61,6 +63,7 @@ private:
     std::string passive_reason_;
     Instant status_due_{};
     Instant retry_due_{};
+    Instant rejoin_due_ = never; // an attempt that has to wait
     Instant armed_for_ = never;
     Instant bootstrap_deadline_ = never;
     bool postmaster_died_ = false;

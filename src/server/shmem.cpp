@@ -9,6 +9,7 @@
 // out of a cycle unfenced, not even if it was bootstrapped after the server had started; and
 // it passes the start gate again, before recovery begins.
 #include "guc.hpp"
+#include "rejoin.hpp"
 #include "shmem.hpp"
 #include "start_gate.hpp"
 
@@ -47,8 +48,11 @@ void startup_memory() {
     if (found)
         return;
     memset(static_cast<void *>(shared), 0, sizeof(Shared));
+    if (!IsUnderPostmaster)
+        rejoin_register_callback();
     if (!IsUnderPostmaster && start_gate_is_member()) {
         pg_atomic_write_u32(&shared->armed, 1);
+        rejoin_require_finished();
         start_gate();
     }
 }

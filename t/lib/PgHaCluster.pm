@@ -194,7 +194,6 @@ sub addresses {
 sub data { return $_[0]->node($_[1])->{data}; }
 sub state_directory { return $_[0]->data($_[1]) . '.pg_ha'; }
 sub postmaster { return $_[0]->node($_[1])->{pid}; }
-sub exit_status { return $exited{ $_[0]->postmaster($_[1]) }; }    # as wait(2) has it; undefined while it runs
 
 sub must_run {
     my ($self, @command) = @_;
@@ -221,7 +220,7 @@ sub write_file {
 sub init {
     my ($self, $name) = @_;
     my $peers = join ', ', map { "$_->{host}:$_->{peer_port}" } map { $self->node($_) } $self->names;
-    $self->must_run("$self->{bindir}/initdb", '-D', $self->data($name), qw(-U postgres -A trust --no-locale -E UTF8 --no-sync));
+    $self->must_run("$self->{bindir}/initdb", '-D', $self->data($name), qw(-U postgres -A trust --no-locale -E UTF8 --data-checksums --no-sync));
     append($self->data($name) . '/postgresql.conf', <<"END");
 
 unix_socket_directories = ''
@@ -411,6 +410,16 @@ sub freeze {
 sub thaw {
     my ($self, $name) = @_;
     kill 'CONT', @{ delete $self->node($name)->{frozen} // [] };
+}
+
+# WAL that no standby will get: its walsenders stand still while rows are written.  Kill it, or freeze it.
+sub diverge {
+    my ($self, $name, $rows) = @_;
+    my @senders = split /\n/, $self->sql($name, 'SELECT pid FROM pg_stat_replication');
+    kill 'STOP', @senders;
+    $self->sql($name, "SET synchronous_commit = local; INSERT INTO filler"
+        . " SELECT (SELECT coalesce(max(id), 0) FROM filler) + n, repeat('x', 100) FROM generate_series(1, $rows) n");
+    return @senders;
 }
 
 # ---- questions ----------------------------------------------------------------------------------------------

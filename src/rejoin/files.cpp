@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: PostgreSQL
+#include "files.hpp"
+
+#include "process.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <dirent.h>
+#include <fcntl.h>
+#include <memory>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <system_error>
+#include <unistd.h>
+
+namespace pg_ha::rejoin {
+
+namespace {
+
+[[noreturn]] void fail(const std::string &what, const std::string &path) {
+    throw std::system_error(errno, std::generic_category(), "could not " + what + " \"" + path + "\"");
+}
+
+class Fd {
+public:
+    Fd(const std::string &path, int flags, unsigned mode = 0) : fd_(::open(path.c_str(), flags | O_CLOEXEC, mode)) {
+        if (fd_ < 0)
+            fail("open", path);
+    }
+    ~Fd() { ::close(fd_); }
+    Fd(const Fd &) = delete;
+    Fd &operator=(const Fd &) = delete;
+    int get() const { return fd_; }
+
+private:
+    int fd_;
+};
+
+std::string parent_of(const std::string &path) { return path.substr(0, path.rfind('/')); }
+
+void sync(int fd, const std::string &path) {
+    if (::fsync(fd) != 0)
+        fail("fsync", path);
+}
+
+void write_all(int fd, const char *data, std::size_t size, const std::string &path) {
+    while (size > 0) {
+        const ssize_t n = ::write(fd, data, size);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            fail("write", path);
+        data += n;
+        size -= static_cast<std::size_t>(n);
+    }
+}
+
+} // namespace
+
+bool exists(const std::string &path) {
+    struct stat info;
+    if (::lstat(path.c_str(), &info) == 0)
+        return true;
+    if (errno != ENOENT && errno != ENOTDIR)
+        fail("look at", path);
+    return false;
+}
+
+std::vector<std::string> entries(const std::string &directory) {
+    const std::unique_ptr<DIR, int (*)(DIR *)> opened(::opendir(directory.c_str()), ::closedir);
+    if (!opened)
+        fail("open directory", directory);
+    std::vector<std::string> names;
+    while (const dirent *entry = ::readdir(opened.get()))
+        if (const std::string name = entry->d_name; name != "." && name != "..")
+            names.push_back(name);
+    std::sort(names.begin(), names.end());
+    return names;
+}
+
+std::uint64_t size_of(const std::string &path) {
+    struct stat info;
+    if (::stat(path.c_str(), &info) != 0)
+        fail("look at", path);
+    return static_cast<std::uint64_t>(info.st_size);
+}
+
+std::uint64_t free_bytes(const std::string &directory) {
+    struct statvfs info;
+    if (::statvfs(directory.c_str(), &info) != 0)
+        fail("look at the file system of", directory);
+    return static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize;
+}
+
+void make_directory(const std::string &path, unsigned mode) {
+    if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST)
+        fail("create directory", path);
+    sync_directory(parent_of(path));
+}
+
+void copy_file(const std::string &from, const std::string &to) {
+    const std::string temporary = to + ".partial";
+    {
+        const Fd in(from, O_RDONLY), out(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        std::vector<char> buffer(1 << 20);
+        for (ssize_t n = 0; (n = ::read(in.get(), buffer.data(), buffer.size())) != 0;) {
+            leave_if_stopped();
+            if (n < 0 && errno == EINTR)
+                continue;
+            if (n < 0)
+                fail("read", from);
+            write_all(out.get(), buffer.data(), static_cast<std::size_t>(n), temporary);
+        }
+        sync(out.get(), temporary);
+    }
+    move(temporary, to);
+}
+
+void write_file(const std::string &path, const std::string &text) {
+    const std::string temporary = path + ".partial";
+    {
+        const Fd out(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        write_all(out.get(), text.data(), text.size(), temporary);
+        sync(out.get(), temporary);
+    }
+    move(temporary, path);
+}
+
+void move(const std::string &from, const std::string &to) {
+    if (::rename(from.c_str(), to.c_str()) != 0)
+        fail("rename to \"" + to + "\"", from);
+    sync_directory(parent_of(to));
+    if (parent_of(from) != parent_of(to))
+        sync_directory(parent_of(from));
+}
+
+void exchange(const std::string &one, const std::string &other) {
+    if (::renameat2(AT_FDCWD, one.c_str(), AT_FDCWD, other.c_str(), RENAME_EXCHANGE) != 0)
+        fail("exchange with \"" + other + "\"", one);
+    sync_directory(parent_of(one));
+    sync_directory(parent_of(other));
+}
+
+void remove_tree(const std::string &path) {
+    struct stat info;
+    if (::lstat(path.c_str(), &info) != 0) {
+        if (errno == ENOENT)
+            return;
+        fail("look at", path);
+    }
+    if (S_ISDIR(info.st_mode)) {
+        for (const std::string &name : entries(path))
+            remove_tree(path + "/" + name);
+        if (::rmdir(path.c_str()) != 0 && errno != ENOENT)
+            fail("remove directory", path);
+    } else if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+        fail("remove", path);
+    }
+}
+
+void sync_directory(const std::string &path) {
+    const Fd fd(path, O_RDONLY | O_DIRECTORY);
+    sync(fd.get(), path);
+}
+
+} // namespace pg_ha::rejoin

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// Rewinds this server to its primary's history, in this order:
+//   requested   the primary is asked; if it is not there, or does not let us, nothing is touched
+//   hiding      PostgreSQL's directories leave the reach of a start
+//   recovering  single-user crash recovery: pg_rewind wants a server that was shut down
+//   saving      what pg_rewind would do is known, so the diverged WAL is kept and our own WAL is copied
+//   rewinding   pg_rewind; cut off, it is run again on our own WAL put back
+//   finishing   the directories come back
+// Until `rewinding` the old server can be had back (`returning`): recovery has appended a checkpoint,
+// which must go, or this server would claim a position in elections that no commit has taken it to.
+//
+// Must never overwrite data before the source was found to be the primary that was meant, and never
+// leave the journal at a phase whose files are not durable.
+#include "rewind.hpp"
+
+#include "control_data.hpp"
+#include "files.hpp"
+#include "hiding.hpp"
+#include "kept_wal.hpp"
+#include "process.hpp"
+#include "source.hpp"
+
+#include <ctime>
+
+namespace pg_ha::rejoin {
+
+namespace {
+
+class Work {
+public:
+    explicit Work(const std::string &state) : state_(state), journal_(read_rejoin_journal(state)) {}
+    Outcome go_on();
+
+private:
+    void enter(RejoinPhase phase);
+    void wait_for(const std::string &what);
+    void request();
+    void recover();
+    void save();
+    void rewind();
+    void finish();
+    Outcome give_up(const std::string &why);
+    Outcome take_back();
+
+    bool run_pg_rewind();
+    std::vector<std::string> pg_rewind() const;
+    std::string data() const { return journal_.data_directory; }
+    std::string hidden() const { return hidden_directory(data()); }
+    std::string program(const char *name) const { return journal_.program_directory + "/" + name; }
+    Places places() const { return {state_, hidden()}; }
+
+    std::string state_; // directory
+    RejoinJournal journal_;
+};
+
+void Work::enter(RejoinPhase phase) {
+    journal_.phase = phase;
+    journal_.at = std::time(nullptr);
+    write_rejoin_journal(state_, journal_);
+    say(to_string(phase) + (rejoin_unfinished(phase) ? std::string() : ": " + journal_.text));
+}
+
+// What cannot be undone any more waits for as long as it takes; the reason is said once.
+void Work::wait_for(const std::string &what) {
+    if (journal_.text != what) {
+        journal_.text = what;
+        enter(journal_.phase);
+        say("waits: " + what);
+    }
+    wait_a_second();
+}
+
+void Work::request() {
+    say("rewinding to timeline " + std::to_string(raw(journal_.timeline)) + " of " + journal_.leader + ", own WAL ends at " +
+        to_string(journal_.own));
+    check_source(journal_);
+    enter(RejoinPhase::hiding);
+}
+
+// Without our library, archiver and log collector; and no segment may be recycled, pg_rewind reads them.
+void Work::recover() {
+    const ControlData control = read_control_data(journal_.program_directory, hidden());
+    if (control.system_identifier != journal_.system_identifier)
+        throw std::runtime_error("the data directory belongs to another database system");
+    if (control.shut_down())
+        return;
+    keep_tail(places(), control, journal_.own);
+    const Ran ran = run({program("postgres"), "--single", "-D", hidden(), "-c", "config_file=" + journal_.config_file,
+                         "-c", "data_directory=" + hidden(), "-c", "shared_preload_libraries=", "-c", "archive_mode=off",
+                         "-c", "external_pid_file=", "-c", "logging_collector=off", "-c", "log_destination=stderr", "-c",
+                         "wal_keep_size=2000GB", "-c", "max_slot_wal_keep_size=-1", "-c", "synchronous_standby_names=",
+                         "template1"});
+    if (ran.status != 0 || !read_control_data(journal_.program_directory, hidden()).shut_down())
+        throw std::runtime_error("crash recovery in single-user mode failed: " + last_lines(ran.output));
+}
+
+std::vector<std::string> Work::pg_rewind() const {
+    return {program("pg_rewind"), "-D", hidden(), "--no-ensure-shutdown", "--source-server",
+            journal_.conninfo + " dbname=postgres application_name=pg_ha_rejoin"};
+}
+
+void Work::save() {
+    check_source(journal_);
+    std::vector<std::string> command = pg_rewind();
+    command.push_back("--dry-run");
+    const Ran ran = run(command, Echo::off);
+    const std::optional<Divergence> found = parse_divergence(ran.output);
+    if (ran.status != 0 || !found) {
+        check_source(journal_); // if it is gone, that is the reason
+        throw std::runtime_error("pg_rewind cannot be used: " + last_lines(ran.output));
+    }
+    const ControlData control = read_control_data(journal_.program_directory, hidden());
+    journal_.fork = found->fork;
+    journal_.aside = keep_diverged_wal(places(), journal_, control.segment_bytes, *found);
+    check_source(journal_);
+}
+
+// True: the data directory is now the source's as of some moment, plus WAL to replay.
+bool Work::run_pg_rewind() {
+    if (journal_.rewinds > 0)
+        put_back_saved_wal(places());
+    journal_.rewinds++;
+    enter(RejoinPhase::rewinding);
+    make_tablespace_directories(journal_);
+    const Ran ran = run(pg_rewind());
+    if (ran.status == 0)
+        return true;
+    wait_for("pg_rewind failed: " + last_lines(ran.output));
+    return false;
+}
+
+void Work::rewind() {
+    for (;;) {
+        try {
+            check_source(journal_);
+            if (run_pg_rewind())
+                return;
+        } catch (const std::runtime_error &why) {
+            if (journal_.rewinds == 0)
+                throw;
+            wait_for(why.what());
+        }
+    }
+}
+
+void Work::finish() {
+    add_older_wal(places(), journal_.fork);
+    bring_back(data());
+    const std::uint64_t bytes = raw(journal_.own.lsn) - raw(journal_.fork.lsn);
+    journal_.failures = 0;
+    journal_.text = "rewound to " + journal_.leader + "'s history, left at " + to_string(journal_.fork) + "; own WAL up to " +
+                    to_string(journal_.own) + " (" + std::to_string(bytes) + " bytes) is kept in " + journal_.aside;
+    enter(RejoinPhase::done);
+    remove_kept(places());
+}
+
+Outcome Work::take_back() {
+    put_back_tail(places());
+    bring_back(data());
+    journal_.failures++;
+    enter(RejoinPhase::given_up);
+    remove_kept(places());
+    return Outcome::given_up;
+}
+
+Outcome Work::give_up(const std::string &why) {
+    journal_.text = why;
+    if (journal_.phase == RejoinPhase::requested) {
+        journal_.failures++;
+        enter(RejoinPhase::given_up);
+        return Outcome::given_up;
+    }
+    enter(RejoinPhase::returning);
+    return take_back();
+}
+
+Outcome Work::go_on() {
+    try {
+        switch (journal_.phase) {
+        case RejoinPhase::requested:
+            remove_kept(places());
+            request();
+            [[fallthrough]];
+        case RejoinPhase::hiding:
+            hide(data());
+            enter(RejoinPhase::recovering);
+            [[fallthrough]];
+        case RejoinPhase::recovering:
+            recover();
+            enter(RejoinPhase::saving);
+            [[fallthrough]];
+        case RejoinPhase::saving:
+            save();
+            [[fallthrough]];
+        case RejoinPhase::rewinding:
+            rewind();
+            enter(RejoinPhase::finishing);
+            [[fallthrough]];
+        case RejoinPhase::finishing:
+            finish();
+            return Outcome::done;
+        case RejoinPhase::returning:
+            return take_back();
+        default:
+            return Outcome::given_up;
+        }
+    } catch (const std::runtime_error &why) {
+        if (journal_.phase >= RejoinPhase::rewinding)
+            throw;
+        return give_up(why.what());
+    }
+}
+
+} // namespace
+
+Outcome carry_out(const std::string &state_directory) { return Work(state_directory).go_on(); }
+
+} // namespace pg_ha::rejoin

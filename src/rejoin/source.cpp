@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: PostgreSQL
+#include "source.hpp"
+
+#include "files.hpp"
+#include "process.hpp"
+
+#include <libpq-fe.h>
+
+#include <cstdlib>
+#include <memory>
+#include <stdexcept>
+
+namespace pg_ha::rejoin {
+
+namespace {
+
+constexpr int checkpoint_patience = 300; // seconds; a big server's checkpoint takes its time
+
+class Session {
+public:
+    explicit Session(const std::string &conninfo) : connection_(::PQconnectdb(conninfo.c_str()), ::PQfinish) {
+        if (::PQstatus(connection_.get()) != CONNECTION_OK)
+            throw std::runtime_error(last_lines(::PQerrorMessage(connection_.get())));
+        // Nobody else's functions may answer; and a server that hangs must not hold us for ever.
+        value("SELECT pg_catalog.set_config('search_path', '', false)");
+        value("SELECT pg_catalog.set_config('statement_timeout', '300s', false)");
+    }
+    std::unique_ptr<PGresult, void (*)(PGresult *)> rows(const std::string &query) {
+        leave_if_stopped();
+        std::unique_ptr<PGresult, void (*)(PGresult *)> result(::PQexec(connection_.get(), query.c_str()), ::PQclear);
+        if (::PQresultStatus(result.get()) != PGRES_TUPLES_OK)
+            throw std::runtime_error(last_lines(::PQerrorMessage(connection_.get())));
+        return result;
+    }
+    std::string value(const std::string &query) {
+        const auto result = rows(query);
+        return ::PQntuples(result.get()) == 1 ? ::PQgetvalue(result.get(), 0, 0) : "";
+    }
+    bool command(const std::string &text) {
+        const std::unique_ptr<PGresult, void (*)(PGresult *)> result(::PQexec(connection_.get(), text.c_str()), ::PQclear);
+        return ::PQresultStatus(result.get()) == PGRES_COMMAND_OK;
+    }
+
+private:
+    std::unique_ptr<PGconn, void (*)(PGconn *)> connection_;
+};
+
+// The primary checkpoints by itself after its promotion; a right to ask for it only saves time.
+void await_checkpoint(Session &source, const RejoinJournal &journal) {
+    const std::string wanted = std::to_string(raw(journal.timeline));
+    const std::string question = "SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()";
+    if (source.value(question) == wanted)
+        return;
+    source.command("CHECKPOINT");
+    for (int waited = 0; source.value(question) != wanted; waited++) {
+        if (waited >= checkpoint_patience)
+            throw std::runtime_error(journal.leader + " has not finished a checkpoint on timeline " + wanted);
+        wait_a_second();
+    }
+}
+
+void check_rights(Session &source, const RejoinJournal &journal) {
+    const std::string missing = source.value(
+        "SELECT pg_catalog.string_agg(f, ', ') FROM (VALUES ('pg_ls_dir(text,boolean,boolean)'),"
+        " ('pg_stat_file(text,boolean)'), ('pg_read_binary_file(text)'),"
+        " ('pg_read_binary_file(text,bigint,bigint,boolean)')) AS needed(f)"
+        " WHERE NOT pg_catalog.has_function_privilege('pg_catalog.' || f, 'EXECUTE')");
+    if (!missing.empty())
+        throw std::runtime_error("role \"" + source.value("SELECT current_user") + "\" of pg_ha.replication_conninfo may not "
+                            "execute " + missing + " on " + journal.leader);
+}
+
+void check_parameters(Session &source, const RejoinJournal &journal) {
+    for (const auto &[name, own] : journal.parameters) {
+        const std::string theirs = source.value("SELECT pg_catalog.current_setting('" + name + "')");
+        if (std::atoll(theirs.c_str()) > std::atoll(own.c_str()))
+            throw std::runtime_error(name + " is " + own + " here and " + theirs + " on " + journal.leader +
+                                ": a standby must not have less than its primary; raise it and restart this server");
+    }
+}
+
+std::string with_limits(const RejoinJournal &journal) {
+    return journal.conninfo + " dbname=postgres connect_timeout=5 application_name=pg_ha_rejoin";
+}
+
+} // namespace
+
+void check_source(const RejoinJournal &journal) {
+    Session source(with_limits(journal));
+    if (source.value("SELECT system_identifier FROM pg_catalog.pg_control_system()") !=
+        std::to_string(journal.system_identifier))
+        throw std::runtime_error(journal.leader + " is another database system");
+    if (source.value("SELECT pg_catalog.pg_is_in_recovery()") != "f")
+        throw std::runtime_error(journal.leader + " is not the primary any more");
+    const std::string timeline = source.value(
+        "SELECT ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::pg_catalog.bit(32)::int");
+    if (timeline != std::to_string(raw(journal.timeline)))
+        throw std::runtime_error(journal.leader + " is on timeline " + timeline + ", not " +
+                             std::to_string(raw(journal.timeline)));
+    check_rights(source, journal);
+    check_parameters(source, journal);
+    await_checkpoint(source, journal);
+}
+
+void make_tablespace_directories(const RejoinJournal &journal) {
+    Session source(with_limits(journal));
+    const auto found = source.rows("SELECT pg_catalog.pg_tablespace_location(oid) FROM pg_catalog.pg_tablespace"
+                                   " WHERE pg_catalog.pg_tablespace_location(oid) <> ''");
+    for (int row = 0; row < ::PQntuples(found.get()); row++)
+        if (const std::string path = ::PQgetvalue(found.get(), row, 0); !exists(path)) {
+            say("creating the directory of a tablespace, " + path);
+            make_directory(path, 0700);
+        }
+}
+
+} // namespace pg_ha::rejoin

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// Names of WAL segments.
+#pragma once
+
+#include "core/types.hpp"
+
+#include <optional>
+#include <string>
+
+namespace pg_ha::rejoin {
+
+struct Segment {
+    Timeline timeline;
+    std::uint64_t number; // of the 2^64 bytes of WAL, whatever the timeline
+};
+
+std::optional<Segment> parse_segment(const std::string &file, std::uint64_t segment_bytes);
+std::string segment_name(Segment segment, std::uint64_t segment_bytes);
+bool is_history_file(const std::string &file);
+std::optional<Lsn> parse_lsn(const std::string &text); // "0/1A2B3C40"
+
+} // namespace pg_ha::rejoin
