@@ -36,11 +36,13 @@ start_witness($cluster, 'athens');
 wait_voters($cluster, 'london', 3);
 
 # The primary dies with everything: the standby is elected with the witness's vote.
+$cluster->stop_writer;
 $cluster->kill_everything('london');
 is($cluster->wait_primary('paris'), 'paris', 'paris is elected');
 $cluster->start('london');
 $cluster->wait_standby_of('london', 'paris');
 is_deeply([ $cluster->primaries ], ['paris'], 'one primary');
-$cluster->stop_writer;
+$cluster->start_writer;
+$cluster->wait_writes(200, 'both there again');
 $cluster->verify_ledger('paris');
 done_testing();

@@ -39,6 +39,15 @@ ClusterSecret secret_of(const WitnessSettings &settings) {
     }
 }
 
+StateFile open_state(const WitnessSettings &settings) {
+    try {
+        return StateFile(settings.state_directory);
+    } catch (const std::exception &error) {
+        fail(error.what(), "Give this witness a state directory of its own, which belongs to its user, with mode 0700. Is it "
+                           "running already?");
+    }
+}
+
 // Empty: the state belongs to this witness, or nothing has been kept yet.
 std::string why_foreign(const DurableState &state, const ClusterSecret &secret) {
     const Configuration &configuration = state.configuration;
@@ -94,7 +103,7 @@ void NoPostgres::trace(const std::string &line) { write_log(LogLevel::info, sour
 
 Witness::Witness(WitnessSettings settings)
     : settings_(std::move(settings)), source_(settings_.section), secret_(secret_of(settings_)),
-      file_(settings_.state_directory), state_(choose_identity(file_, settings_, secret_, source_)), postgres_(source_),
+      file_(open_state(settings_)), state_(choose_identity(file_, settings_, secret_, source_)), postgres_(source_),
       runtime_(callbacks()) {
     state_.incarnation = static_cast<Incarnation>(raw(state_.incarnation) + 1);
     if (!file_.save(state_))

@@ -194,6 +194,7 @@ sub addresses {
 sub data { return $_[0]->node($_[1])->{data}; }
 sub state_directory { return $_[0]->data($_[1]) . '.pg_ha'; }
 sub postmaster { return $_[0]->node($_[1])->{pid}; }
+sub exit_status { return $exited{ $_[0]->postmaster($_[1]) }; }    # as wait(2) has it; undefined while it runs
 
 sub must_run {
     my ($self, @command) = @_;
