@@ -27,6 +27,22 @@ planted: $(BUILD)/build.ninja ## plants each known bug and shows how soon the si
 	scripts/check-planted $(BUILD)
 	$(BUILD)/sim_planted --planted --seeds $(PLANTED_SEEDS)
 
+# A second module, in which t/06* plants defects on real servers.  Nothing installs it.
+PLANTED_OBJS = $(patsubst src/server/%.cpp,$(BUILD)/planted/%.o,$(wildcard src/server/*.cpp))
+PLANTED_LINK = $(BUILD)/libpg_ha_net.a $(BUILD)/libpg_ha_planted.a $(filter-out $(ARCHIVES),$(SHLIB_LINK))
+.PHONY: planted-module
+planted-module: archives ## build/planted/pg_ha.so, the module of the negative controls
+	cmake --build $(BUILD) --target pg_ha_planted
+	$(MAKE) $(BUILD)/planted/pg_ha.so
+
+$(BUILD)/planted/pg_ha.so: $(PLANTED_OBJS) $(BUILD)/libpg_ha_planted.a $(BUILD)/libpg_ha_net.a
+	$(CXX) $(CXXFLAGS) -shared -o $@ $(PLANTED_OBJS) $(LDFLAGS) $(PLANTED_LINK)
+
+$(BUILD)/planted/%.o: src/server/%.cpp
+	@mkdir -p $(@D)
+	$(COMPILE.cc) -DPG_HA_PLANTED -o $@ $<
+-include $(PLANTED_OBJS:.o=.d)
+
 .PHONY: worlds
 worlds: $(BUILD)/build.ninja ## every graph of broken links between up to 5 nodes
 	cmake --build $(BUILD) --target worlds

@@ -138,12 +138,12 @@ build_targets() {
 
 # ---- a private PostgreSQL tree --------------------------------------------------------------------
 
-# stage_postgres DIR: PostgreSQL's own files by symbolic link, pg_ha's files by copy.  Programs that
+# stage_postgres DIR [MODULE]: PostgreSQL's own files by symbolic link, pg_ha's files by copy.  Programs that
 # look for their companions by their own path (postgres, initdb, pg_ctl, pg_basebackup) are copied:
 # PostgreSQL finds its library and share directories relative to the program that runs, so
 # CREATE EXTENSION and $libdir work here as they do in an installation.
 stage_postgres() {
-    local stage=$1 lib share program
+    local stage=$1 module=${2:-$root/pg_ha.so} lib share program
     lib=$("$pg_bindir/pg_config" --pkglibdir)
     share=$("$pg_bindir/pg_config" --sharedir)
     rm -rf "$stage"
@@ -152,7 +152,7 @@ stage_postgres() {
         cp "$pg_bindir/$program" "$stage$pg_bindir/"
     done
     link_missing "$pg_bindir" "$stage$pg_bindir"
-    cp "$root/pg_ha.so" "$stage$lib/"
+    cp "$module" "$stage$lib/"
     cp "$build/pg_ha_rejoin" "$stage$pg_bindir/"
     link_missing "$lib" "$stage$lib"
     cp "$root/pg_ha.control" "$root"/pg_ha--*.sql "$stage$share/extension/"

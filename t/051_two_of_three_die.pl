@@ -16,11 +16,10 @@ $cluster->start_all;
 my $ledger = PgHaLedger->new($cluster);
 $ledger->start;
 $ledger->wait(200, 'with both standbys');
-my $walreceiver = $cluster->sql('paris', 'SELECT pid FROM pg_stat_wal_receiver');
-kill 'STOP', $walreceiver or die "cannot stop the walreceiver of paris: $!";
+my $walsender = $cluster->sql('london', q{SELECT pid FROM pg_stat_replication WHERE application_name = 'paris'});
+kill 'STOP', $walsender or die "cannot stop the walsender for paris: $!";
 $ledger->wait(1000, 'that only rome has received');
 $cluster->kill_everything($_) for qw(london rome);
-kill 'CONT', $walreceiver;
 
 my $end = time + 5;
 my $promoted = 0;

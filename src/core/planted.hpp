@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: PostgreSQL
 //
-// Defects that can be planted into core and agent, one at a time, to see whether the simulator notices
-// (make planted).  They exist only where PG_HA_PLANTED is defined, which is the program sim_planted:
-// everywhere else planted() is a constant of the compiler, and server and witness hold nothing of this.
+// Defects that can be planted to see whether the tests notice: into core and agent for the simulator (make
+// planted), into core, agent and server for the negative controls on real servers (t/06*, make
+// planted-module).  They exist only where PG_HA_PLANTED is defined: the program sim_planted and the module
+// in build/planted, which nothing installs.  Everywhere else planted() is a constant of the compiler, and
+// server and witness hold nothing of this (scripts/check-planted).
 #pragma once
 
 #include <cstdint>
@@ -44,11 +46,17 @@ enum class Bug : std::uint8_t {
     settled_at_once,           // sessions are let in before the sync set has what they see
     change_before_in_force,    // the next change does not wait for the one before
     learner_counted,           // who does not vote, or no longer, makes a majority
+    // server
+    lease_not_checked,         // commits go on without a lease
+    last_check_off,            // whatever ended the wait for the standbys, the commit is answered
+    sync_not_waited,           // synchronous_standby_names stays empty
+    gate_not_shut,             // the core asks for it, the walreceiver goes on
 };
 
 #ifdef PG_HA_PLANTED
-inline thread_local Bug planted_bug = Bug::none; // set before each seed
-inline bool planted(Bug bug) { return planted_bug == bug; }
+inline thread_local std::uint64_t planted_bugs = 0; // set before each seed, or when the module is loaded
+constexpr std::uint64_t bit_of(Bug bug) { return bug == Bug::none ? 0 : std::uint64_t{1} << static_cast<unsigned>(bug); }
+inline bool planted(Bug bug) { return (planted_bugs & bit_of(bug)) != 0; }
 #else
 consteval bool planted(Bug) { return false; }
 #endif

@@ -9,6 +9,7 @@
 #include "control.hpp"
 
 #include "backend.hpp"
+#include "core/planted.hpp"
 #include "peers.hpp"
 
 #include "guc.hpp"
@@ -130,7 +131,7 @@ void copy_history(TimeLineID timeline, HistoryCopy *copy) {
 }
 
 std::string standby_names(const ApplySync &sync) {
-    if (sync.rule.quorum <= 1 || sync.names.empty())
+    if (sync.rule.quorum <= 1 || sync.names.empty() || planted(Bug::sync_not_waited))
         return "";
     std::string text = "ANY " + std::to_string(sync.rule.quorum - 1) + " (";
     for (const std::string &name : sync.names)
@@ -190,7 +191,8 @@ Lineage ServerControl::lineage() {
 }
 
 LocalState ServerControl::close_gate() {
-    shut_gate();
+    if (!planted(Bug::gate_not_shut))
+        shut_gate();
     const LocalState local = look();
     wake_walreceiver();
     changed_ = true;

@@ -18,6 +18,7 @@
 // Nothing switches this off, superusers included.  Single-user mode is not fenced: there is no
 // cluster to be split from, and recovery by hand needs it.  Autovacuum answers nobody and passes.
 #include "fence.hpp"
+#include "core/planted.hpp"
 
 #include "errcodes.hpp"
 #include "guc.hpp"
@@ -30,6 +31,7 @@ extern "C" {
 #include "access/xlogrecord.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "postmaster/autovacuum.h"
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
@@ -106,7 +108,7 @@ bool lease_returns() {
 // `end`: up to where the quorum must have confirmed; invalid: nothing to confirm.
 void check_after(bool commit, const char *what, XLogRecPtr end) {
     bool unconfirmed = !XLogRecPtrIsInvalid(end) && standbys_wanted() && confirmed_by_quorum(commit) < end;
-    if (!unconfirmed && (lease_holds() || lease_returns()))
+    if ((!unconfirmed && (lease_holds() || lease_returns())) || planted(Bug::last_check_off))
         return;
     whereToSendOutput = DestNone;
     ProcDiePending = true;
@@ -125,7 +127,7 @@ void count_unprotected() {
 
 void before_commit() {
     bool has_xid = TransactionIdIsValid(GetTopTransactionIdIfAny());
-    if ((!has_xid && !ending.lease_wanted) || ending.prepared_finished || !fence_applies())
+    if ((!has_xid && !ending.lease_wanted) || ending.prepared_finished || !fence_applies() || IsAutoVacuumWorkerProcess())
         return;
     fence_check("commit");
     ending.lease_wanted = true;
@@ -144,7 +146,7 @@ void after_commit() {
     } else if (ending.lease_wanted) {
         check_after(true, "COMMIT", ending.confirm ? XactLastCommitEnd : InvalidXLogRecPtr);
         count_unprotected();
-    } else if (TransactionIdIsValid(GetTopTransactionIdIfAny()) && fence_applies()) {
+    } else if (TransactionIdIsValid(GetTopTransactionIdIfAny()) && fence_applies() && !IsAutoVacuumWorkerProcess()) {
         check_after(true, "COMMIT", InvalidXLogRecPtr);
     }
     ending = {};
@@ -172,7 +174,7 @@ void after_prepare() {
 } // namespace
 
 bool fence_applies() {
-    return IsUnderPostmaster && shared && pg_atomic_read_u32(&shared->armed) != 0 && MyBackendType != B_AUTOVAC_WORKER;
+    return IsUnderPostmaster && shared && pg_atomic_read_u32(&shared->armed) != 0;
 }
 
 void fence_check(const char *what) {

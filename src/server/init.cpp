@@ -8,6 +8,7 @@
 #include "fence.hpp"
 #include "gate.hpp"
 #include "guc.hpp"
+#include "planted_module.hpp"
 #include "rejoin.hpp"
 #include "shmem.hpp"
 #include "statements.hpp"
@@ -53,6 +54,9 @@ void _PG_init(void) {
                         errhint("Add pg_ha to shared_preload_libraries in postgresql.conf and restart the server.")));
     if (!IsPostmasterEnvironment)
         return; // single-user mode: one offline session, nothing to protect it from
+#ifdef PG_HA_PLANTED
+    plant_from_environment();
+#endif
     guc_define();
     rejoin_at_start();
     shmem_register_hooks();

@@ -6,10 +6,7 @@
 
 namespace pg_ha::sim {
 
-Host::Host(World &w, int i)
-    : world(w), index(i), name("n" + std::to_string(i + 1)), disk(*this), postgres(*this), no_server_(postgres) {}
-
-bool Host::witness() const { return index >= world.options.hosts - world.options.witnesses; }
+Host::Host(World &w, int i) : world(w), index(i), name("n" + std::to_string(i + 1)), disk(*this), postgres(*this) {}
 
 // ---- clock -----------------------------------------------------------------------------------------
 
@@ -153,7 +150,7 @@ void Host::on_timer(Time armed_for) {
 void Host::sample() {
     if (!agent_)
         return;
-    world.on(*this, Lane::worker, wake_time(), [this] { handle(control().sample()); });
+    world.on(*this, Lane::worker, wake_time(), [this] { handle(postgres.sample()); });
 }
 
 // ---- ports -------------------------------------------------------------------------------------------

@@ -60,7 +60,6 @@ struct Options {
     Bug bug = Bug::none; // in the core or agent; sim_planted only
 
     int hosts = 3;
-    int witnesses = 0; // of these, the last: they vote and have no data
     bool ready_made = false; // start from a configuration in which everybody votes
     bool synchronous = true;
     std::uint32_t first_timeline = 1;

@@ -87,7 +87,7 @@ const Plant &plant_of(const Options &options) {
 
 void plant([[maybe_unused]] Bug bug) {
 #ifdef PG_HA_PLANTED
-    planted_bug = bug;
+    planted_bugs = bit_of(bug);
 #endif
 }
 

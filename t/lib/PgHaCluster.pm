@@ -122,7 +122,7 @@ sub run_command {
 
 sub new {
     my ($class, %options) = @_;
-    my $bindir = $ENV{PG_HA_BINDIR} // `pg_config --bindir`;
+    my $bindir = $options{bindir} // $ENV{PG_HA_BINDIR} // `pg_config --bindir`;
     chomp $bindir;
     my $base = $ENV{PG_HA_TMP} // $ENV{TMPDIR} // '/tmp';
     my $self = bless {
@@ -326,35 +326,11 @@ sub start {
         });
 }
 
-# The old primary, which runs again, becomes a standby of the new one.  If it holds what nobody else has
-# it says so, and is rewound as docs/operations.md tells.  True: it had to be.
+# The old primary, which runs again, becomes a standby of the new one.  True: it had to be rewound for that.
 sub bring_back {
     my ($self, $old, $new, $limit) = @_;
-    my $rewound = 0;
-    $self->until_true($limit // 120, "$old streams from $new", sub {
-        return 1 if $self->streams($old, $new);
-        my (undef, $reason) = $self->try_sql($old, 'SELECT reason FROM ha_members WHERE is_self', 3);
-        $self->rewind($old, $new) if $reason =~ /rewind it/ && !$rewound++;
-        return 0;
-    });
-    return $rewound;
-}
-
-sub rewind {
-    my ($self, $old, $new) = @_;
-    $self->stop($old);
-    # Before its first checkpoint the source's control file names the timeline before.
-    $self->sql($new, 'CHECKPOINT');
-    my ($status, undef, $err) = run_command(120, "$self->{bindir}/pg_rewind", '-D', $self->data($old), '--source-server',
-        'host=' . $self->node($new)->{host} . ' port=' . $self->node($new)->{port} . ' user=postgres dbname=postgres');
-    if ($status == 0) { $self->write_node_settings($old); }
-    else {
-        # A node that was primary for less than a checkpoint: pg_rewind 15 goes by the timeline of the last one.
-        note("$old is cloned anew: $err");
-        remove_tree($self->data($old), $self->state_directory($old));
-        $self->clone($old, $new);
-    }
-    $self->start($old);
+    $self->until_true($limit // 120, "$old streams from $new", sub { $self->streams($old, $new) });
+    return $self->sql($old, q{SELECT count(*) > 0 FROM ha_events WHERE reason LIKE 'rewound to%'}) eq 't';
 }
 
 # mode: fast, smart or immediate.  Without waiting for the end.
@@ -396,9 +372,21 @@ sub process {
     my ($self, $name, $title) = @_;
     for my $pid (family($self->postmaster($name))) {
         open my $in, '<', "/proc/$pid/cmdline" or next;
-        return $pid if (<$in> // '') =~ /\Q$title\E/;
+        return $pid if (<$in> // '') =~ /^postgres: \Q$title\E/;
     }
     $self->give_up("$name has no process \"$title\"");
+}
+
+# From its next start on this node reads none of its own WAL, and doesn't know what it has, until released.
+# Recovery asks restore_command first.
+sub hold_recovery {
+    my ($self, $name) = @_;
+    write_file("$self->{dir}/hold-$name", '');
+    $self->write_node_settings($name, restore_command => "'while test -e \"$self->{dir}/hold-$name\"; do sleep 0.05; done; false'");
+}
+sub release_recovery {
+    my ($self, $name) = @_;
+    unlink "$self->{dir}/hold-$name" or die "unlink: $!";
 }
 
 sub freeze {
@@ -615,6 +603,14 @@ sub kill_all_nodes {
     kill 'KILL', @all if @all;
     my $end = time + 10;
     sleep 0.02 while time < $end && grep { is_running($_) } @all;
+}
+
+# For tests that need one cluster after the other.
+sub end {
+    my ($self) = @_;
+    $self->kill_all_nodes;
+    @clusters = grep { $_ != $self } @clusters;
+    remove_tree($self->{dir});
 }
 
 END {

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: PostgreSQL
+#
+# Negative control of the lineage check: PostgreSQL lets a standby stream that is ahead on a dead timeline, and
+# takes its position as an acknowledgement of commits that nobody else has.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use PgHaCluster;
+use PgHaNegative;
+use Time::HiRes qw(time sleep);
+
+negative_control(
+    without => 'diverged_streams',
+    finds => 'lost',
+    settings => "pg_ha.lease_duration = '1s'\n",
+    scenario => sub {
+        my ($cluster, $ledger) = @_;
+        $cluster->sql('london', 'CREATE TABLE ballast (t text)');
+        my @walsenders = split /\n/, $cluster->sql('london', 'SELECT pid FROM pg_stat_replication');
+        kill 'STOP', @walsenders;
+        $cluster->try_sql('london', q{INSERT INTO ballast SELECT repeat('x', 1000) FROM generate_series(1, 5000)}, 1);
+        $cluster->kill_everything('london');
+        my $new = $cluster->wait_primary(qw(paris rome));
+        my ($other) = grep { $_ ne $new } qw(paris rome);
+        $cluster->wait_standby_of($other, $new);
+        $cluster->start('london');
+        $cluster->poll($new, q{SELECT liveness FROM ha_members WHERE name = 'london'}, 'alive', 'london is there');
+        $cluster->freeze($other);
+        sleep 1.5;
+        $cluster->kill_everything($new);
+        $cluster->thaw($other);
+        my $end = time + 6;
+        sleep 0.1 while time < $end && !defined $cluster->find_primary($other);
+        return $other if defined $cluster->find_primary($other);
+        $cluster->start($new);
+        return $cluster->wait_primary($new, $other);
+    },
+);
