@@ -17,7 +17,8 @@ namespace pg_ha {
 namespace {
 
 constexpr const char *names[] = {"none",      "requested", "hiding",    "recovering", "saving",
-                                 "rewinding", "finishing", "returning", "done",       "given_up"};
+                                 "rewinding", "finishing", "cloning",   "swapping",   "returning",
+                                 "done",      "given_up"};
 constexpr const char *last_line = "end";
 
 [[noreturn]] void fail(const std::string &what, const std::string &path) {
@@ -81,7 +82,9 @@ RejoinPhase phase(const std::string &text) {
 }
 
 void set(RejoinJournal &j, const std::string &name, const std::string &value) {
-    if (name.starts_with("parameter."))
+    if (name.starts_with("candidate."))
+        j.candidates[name.substr(10)] = value;
+    else if (name.starts_with("parameter."))
         j.parameters[name.substr(10)] = value;
     else if (name == "phase")
         j.phase = phase(value);
@@ -113,6 +116,10 @@ void set(RejoinJournal &j, const std::string &name, const std::string &value) {
         j.aside = value;
     else if (name == "rewinds")
         j.rewinds = number<unsigned>(value);
+    else if (name == "hidden")
+        j.hidden = value == "1";
+    else if (name == "rewinds_failed")
+        j.rewinds_failed = number<unsigned>(value);
     else if (name == "failures")
         j.failures = number<unsigned>(value);
     else if (name == "began_at")
@@ -144,10 +151,14 @@ std::string to_text(const RejoinJournal &j) {
     add("timeline", std::to_string(raw(j.timeline)));
     add("own", text_of(j.own));
     add("fork", text_of(j.fork));
+    for (const auto &[name, value] : j.candidates)
+        add("candidate." + name, value);
     for (const auto &[name, value] : j.parameters)
         add("parameter." + name, value);
     add("aside", j.aside);
     add("rewinds", std::to_string(j.rewinds));
+    add("hidden", j.hidden ? "1" : "0");
+    add("rewinds_failed", std::to_string(j.rewinds_failed));
     add("failures", std::to_string(j.failures));
     add("began_at", std::to_string(j.began_at));
     add("at", std::to_string(j.at));

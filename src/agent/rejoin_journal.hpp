@@ -30,6 +30,8 @@ enum class RejoinPhase : std::uint8_t {
     saving,     // own WAL and control file are being copied aside
     rewinding,  // data files are a mixture: only the helper may touch them
     finishing,  // rewound; directories are being moved back
+    cloning,    // a second copy is being made beside
+    swapping,   // it takes the place of the old server
     returning,  // given up before anything was overwritten: what recovery appended is taken back
     done,
     given_up,   // nothing is changed; `text` says why
@@ -51,10 +53,13 @@ struct RejoinJournal {
     Term term = Term::none;
     Timeline timeline = Timeline::none; // it writes on
     Position own, fork;   // fork.timeline none: unknown
+    std::map<std::string, std::string> candidates; // how to reach each data node, by name: one of them is primary
     std::map<std::string, std::string> parameters; // that a standby must not have lower than its primary
     // -- written by the helper
     std::string aside;    // directory that keeps the diverged WAL
-    unsigned rewinds = 0; // times pg_rewind was started
+    unsigned rewinds = 0; // times pg_rewind was started ...
+    unsigned rewinds_failed = 0; // ... and said that it failed; others were cut off
+    bool hidden = false;  // the directories are, so there may be something to take back
     unsigned failures = 0; // times given up, in a row
     std::int64_t at = 0;  // seconds since the epoch, of the last change of phase
     std::string text;     // what became of it, for people

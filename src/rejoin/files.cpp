@@ -87,6 +87,24 @@ std::uint64_t size_of(const std::string &path) {
     return static_cast<std::uint64_t>(info.st_size);
 }
 
+std::uint64_t tree_bytes(const std::string &directory) {
+    std::uint64_t sum = 0;
+    for (const std::string &name : entries(directory)) {
+        const std::string path = directory + "/" + name;
+        struct stat info;
+        if (::lstat(path.c_str(), &info) != 0)
+            fail("look at", path);
+        sum += S_ISDIR(info.st_mode) ? tree_bytes(path) : static_cast<std::uint64_t>(info.st_size);
+    }
+    return sum;
+}
+
+std::string link_target(const std::string &path) {
+    char target[4096];
+    const ssize_t length = ::readlink(path.c_str(), target, sizeof target);
+    return length <= 0 || length == sizeof target ? "" : std::string(target, static_cast<std::size_t>(length));
+}
+
 std::uint64_t free_bytes(const std::string &directory) {
     struct statvfs info;
     if (::statvfs(directory.c_str(), &info) != 0)

@@ -13,6 +13,8 @@ namespace pg_ha::rejoin {
 bool exists(const std::string &path); // also a symbolic link that leads nowhere
 std::vector<std::string> entries(const std::string &directory); // sorted, without . and ..
 std::uint64_t size_of(const std::string &path);
+std::uint64_t tree_bytes(const std::string &directory); // does not follow links
+std::string link_target(const std::string &path);       // empty: no symbolic link
 std::uint64_t free_bytes(const std::string &directory);
 
 void make_directory(const std::string &path, unsigned mode); // it may be there already

@@ -54,17 +54,31 @@ void copy_segments(const std::vector<std::string> &names, const std::string &fro
             copy_file(from + "/" + name, to + "/" + name);
 }
 
-void write_range(const std::string &directory, const RejoinJournal &journal, const Divergence &found) {
+void write_range(const std::string &directory, const RejoinJournal &journal, Position fork) {
     std::string text;
     text += "This server's WAL that its primary does not have, set aside before the server was rewound.\n";
     text += "primary   " + journal.leader + ", timeline " + std::to_string(raw(journal.timeline)) + "\n";
     text += "timeline  " + std::to_string(raw(journal.own.timeline)) + "\n";
-    text += "from      " + to_string(found.fork.lsn) + "\n";
+    const bool known = fork.timeline != Timeline::none;
+    text += "from      " + (known ? to_string(fork.lsn) : "unknown") + "\n";
     text += "to        " + to_string(journal.own.lsn) + "\n";
-    text += "bytes     " + std::to_string(raw(journal.own.lsn) - raw(found.fork.lsn)) + "\n";
-    text += "read it with: pg_waldump -p . -t " + std::to_string(raw(journal.own.timeline)) + " -s " +
-            to_string(found.fork.lsn) + " -e " + to_string(journal.own.lsn) + "\n";
+    if (known) {
+        text += "bytes     " + std::to_string(raw(journal.own.lsn) - raw(fork.lsn)) + "\n";
+        text += "read it with: pg_waldump -p . -t " + std::to_string(raw(journal.own.timeline)) + " -s " +
+                to_string(fork.lsn) + " -e " + to_string(journal.own.lsn) + "\n";
+    }
     write_file(directory + "/range.txt", text);
+}
+
+std::string set_aside(const Places &places, const RejoinJournal &journal, const std::vector<std::string> &names,
+                      const std::string &from, Position fork) {
+    make_directory(places.state + "/diverged", 0700);
+    const std::string aside =
+        places.state + "/diverged/" + std::to_string(raw(journal.timeline)) + "-" + std::to_string(journal.began_at);
+    make_directory(aside, 0700);
+    copy_segments(names, from, aside);
+    write_range(aside, journal, fork);
+    return aside;
 }
 
 } // namespace
@@ -139,13 +153,22 @@ std::string keep_diverged_wal(const Places &places, const RejoinJournal &journal
     make_directory(saved(places), 0700);
     copy_segments(all, wal(places), saved(places));
     copy_file(control_file(places), saved(places) + "/pg_control");
-    make_directory(places.state + "/diverged", 0700);
-    const std::string aside = places.state + "/diverged/" + std::to_string(raw(journal.timeline)) + "-" +
-                              std::to_string(journal.began_at);
-    make_directory(aside, 0700);
-    copy_segments(diverged, saved(places), aside);
-    write_range(aside, journal, found);
-    return aside;
+    return set_aside(places, journal, diverged, saved(places), found.fork);
+}
+
+// The fork is unknown if our timeline was never part of the primary's history: then all of it is kept.
+std::string keep_diverged_wal(const Places &places, const RejoinJournal &journal) {
+    std::vector<std::string> diverged;
+    for (const std::string &name : entries(wal(places))) {
+        const std::uint64_t bytes = name.size() == 24 ? size_of(wal(places) + "/" + name) : 0;
+        const auto segment = parse_segment(name, bytes);
+        if (segment && segment->timeline == journal.own.timeline && segment->number >= raw(journal.fork.lsn) / bytes &&
+            segment->number <= raw(journal.own.lsn) / bytes)
+            diverged.push_back(name);
+        else if (is_history_file(name))
+            diverged.push_back(name);
+    }
+    return set_aside(places, journal, diverged, wal(places), journal.fork);
 }
 
 void put_back_saved_wal(const Places &places) {

@@ -14,6 +14,7 @@
 // leave the journal at a phase whose files are not durable.
 #include "rewind.hpp"
 
+#include "clone.hpp"
 #include "control_data.hpp"
 #include "files.hpp"
 #include "hiding.hpp"
@@ -27,19 +28,27 @@ namespace pg_ha::rejoin {
 
 namespace {
 
+constexpr unsigned failed_rewinds_max = 2;
+constexpr int patience_with_source = 60; // seconds
+
 class Work {
 public:
     explicit Work(const std::string &state) : state_(state), journal_(read_rejoin_journal(state)) {}
     Outcome go_on();
 
 private:
+    bool step();
+    // Nothing of the old server was overwritten yet.
+    bool can_return() const { return journal_.rewinds == 0 && journal_.phase < RejoinPhase::swapping; }
     void enter(RejoinPhase phase);
     void wait_for(const std::string &what);
-    void request();
+    bool request(std::string &why);
     void recover();
-    void save();
-    void rewind();
+    bool save(std::string &why);
+    bool rewind();
     void finish();
+    void clone(const std::string &why);
+    void swap();
     Outcome give_up(const std::string &why);
     Outcome take_back();
 
@@ -48,7 +57,7 @@ private:
     std::string data() const { return journal_.data_directory; }
     std::string hidden() const { return hidden_directory(data()); }
     std::string program(const char *name) const { return journal_.program_directory + "/" + name; }
-    Places places() const { return {state_, hidden()}; }
+    Places places() const { return {state_, journal_.hidden ? hidden() : data()}; }
 
     std::string state_; // directory
     RejoinJournal journal_;
@@ -71,11 +80,24 @@ void Work::wait_for(const std::string &what) {
     wait_a_second();
 }
 
-void Work::request() {
+// False: there is a primary, but pg_rewind cannot work with it, and `why` says why not.
+bool Work::request(std::string &why) {
     say("rewinding to timeline " + std::to_string(raw(journal_.timeline)) + " of " + journal_.leader + ", own WAL ends at " +
         to_string(journal_.own));
-    check_source(journal_);
-    enter(RejoinPhase::hiding);
+    try {
+        check_source(journal_);
+        return true;
+    } catch (const CannotRewind &cannot) {
+        why = cannot.what();
+    } catch (const std::runtime_error &cannot) { // perhaps replication is all that it allows us
+        why = cannot.what();
+        try {
+            find_clone_source(journal_);
+        } catch (const std::runtime_error &) {
+            throw std::runtime_error(why);
+        }
+    }
+    return false;
 }
 
 // Without our library, archiver and log collector; and no segment may be recycled, pg_rewind reads them.
@@ -100,7 +122,7 @@ std::vector<std::string> Work::pg_rewind() const {
             journal_.conninfo + " dbname=postgres application_name=pg_ha_rejoin"};
 }
 
-void Work::save() {
+bool Work::save(std::string &why) {
     check_source(journal_);
     std::vector<std::string> command = pg_rewind();
     command.push_back("--dry-run");
@@ -108,12 +130,14 @@ void Work::save() {
     const std::optional<Divergence> found = parse_divergence(ran.output);
     if (ran.status != 0 || !found) {
         check_source(journal_); // if it is gone, that is the reason
-        throw std::runtime_error("pg_rewind cannot be used: " + last_lines(ran.output));
+        why = "pg_rewind cannot be used: " + last_lines(ran.output);
+        return false;
     }
     const ControlData control = read_control_data(journal_.program_directory, hidden());
     journal_.fork = found->fork;
     journal_.aside = keep_diverged_wal(places(), journal_, control.segment_bytes, *found);
     check_source(journal_);
+    return true;
 }
 
 // True: the data directory is now the source's as of some moment, plus WAL to replay.
@@ -126,22 +150,28 @@ bool Work::run_pg_rewind() {
     const Ran ran = run(pg_rewind());
     if (ran.status == 0)
         return true;
+    journal_.rewinds_failed++;
     wait_for("pg_rewind failed: " + last_lines(ran.output));
     return false;
 }
 
-void Work::rewind() {
-    for (;;) {
+// False: it has failed as often as makes sense.
+bool Work::rewind() {
+    while (journal_.rewinds_failed < failed_rewinds_max) {
         try {
             check_source(journal_);
             if (run_pg_rewind())
-                return;
+                return true;
         } catch (const std::runtime_error &why) {
             if (journal_.rewinds == 0)
                 throw;
+            // Another primary has another history: what was copied so far belongs to none of its servers.
+            if (journal_.at + patience_with_source < std::time(nullptr))
+                return false;
             wait_for(why.what());
         }
     }
+    return false;
 }
 
 void Work::finish() {
@@ -155,9 +185,42 @@ void Work::finish() {
     remove_kept(places());
 }
 
+// As often as it takes, if there is no way back.
+void Work::clone(const std::string &why) {
+    if (journal_.aside.empty())
+        journal_.aside = keep_diverged_wal(places(), journal_);
+    journal_.text = why;
+    enter(RejoinPhase::cloning);
+    say("cloning anew: " + why);
+    for (;;) {
+        try {
+            make_clone(journal_);
+            return;
+        } catch (const std::runtime_error &error) {
+            if (journal_.rewinds == 0)
+                throw;
+            wait_for(error.what());
+        }
+    }
+}
+
+void Work::swap() {
+    enter(RejoinPhase::swapping);
+    swap_clone(journal_, state_);
+    journal_.failures = 0;
+    journal_.text = "cloned anew from the primary; own WAL up to " + to_string(journal_.own) + " is kept in " +
+                    journal_.aside + "; not rewound because: " + journal_.text;
+    enter(RejoinPhase::done);
+    remove_clone_leftovers(journal_);
+    remove_kept(places());
+}
+
 Outcome Work::take_back() {
-    put_back_tail(places());
-    bring_back(data());
+    if (journal_.hidden) {
+        put_back_tail(places());
+        bring_back(data());
+    }
+    remove_clone_leftovers(journal_);
     journal_.failures++;
     enter(RejoinPhase::given_up);
     remove_kept(places());
@@ -175,38 +238,64 @@ Outcome Work::give_up(const std::string &why) {
     return take_back();
 }
 
-Outcome Work::go_on() {
-    try {
-        switch (journal_.phase) {
-        case RejoinPhase::requested:
-            remove_kept(places());
-            request();
-            [[fallthrough]];
-        case RejoinPhase::hiding:
-            hide(data());
-            enter(RejoinPhase::recovering);
-            [[fallthrough]];
-        case RejoinPhase::recovering:
-            recover();
-            enter(RejoinPhase::saving);
-            [[fallthrough]];
-        case RejoinPhase::saving:
-            save();
-            [[fallthrough]];
-        case RejoinPhase::rewinding:
-            rewind();
-            enter(RejoinPhase::finishing);
-            [[fallthrough]];
-        case RejoinPhase::finishing:
-            finish();
-            return Outcome::done;
-        case RejoinPhase::returning:
-            return take_back();
-        default:
-            return Outcome::given_up;
+// One step; true: there are more.
+bool Work::step() {
+    std::string why;
+    switch (journal_.phase) {
+    case RejoinPhase::requested:
+        remove_kept(places());
+        if (!request(why)) {
+            clone(why);
+            break;
         }
+        journal_.hidden = true;
+        enter(RejoinPhase::hiding);
+        break;
+    case RejoinPhase::hiding:
+        hide(data());
+        enter(RejoinPhase::recovering);
+        break;
+    case RejoinPhase::recovering:
+        recover();
+        enter(RejoinPhase::saving);
+        break;
+    case RejoinPhase::saving:
+        if (!save(why))
+            clone(why);
+        else
+            journal_.phase = RejoinPhase::rewinding; // written when it begins
+        break;
+    case RejoinPhase::rewinding:
+        if (rewind())
+            enter(RejoinPhase::finishing);
+        else
+            clone(journal_.text);
+        break;
+    case RejoinPhase::finishing:
+        finish();
+        return false;
+    case RejoinPhase::cloning:
+        clone(journal_.text);
+        swap();
+        return false;
+    case RejoinPhase::swapping:
+        swap();
+        return false;
+    default:
+        return false;
+    }
+    return true;
+}
+
+Outcome Work::go_on() {
+    if (journal_.phase == RejoinPhase::returning)
+        return take_back();
+    try {
+        while (step())
+            continue;
+        return journal_.phase == RejoinPhase::done ? Outcome::done : Outcome::given_up;
     } catch (const std::runtime_error &why) {
-        if (journal_.phase >= RejoinPhase::rewinding)
+        if (!can_return())
             throw;
         return give_up(why.what());
     }

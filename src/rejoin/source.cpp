@@ -8,6 +8,7 @@
 
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 
 namespace pg_ha::rejoin {
@@ -18,9 +19,12 @@ constexpr int checkpoint_patience = 300; // seconds; a big server's checkpoint t
 
 class Session {
 public:
-    explicit Session(const std::string &conninfo) : connection_(::PQconnectdb(conninfo.c_str()), ::PQfinish) {
+    explicit Session(const std::string &conninfo, bool replication = false)
+        : connection_(::PQconnectdb(conninfo.c_str()), ::PQfinish) {
         if (::PQstatus(connection_.get()) != CONNECTION_OK)
             throw std::runtime_error(last_lines(::PQerrorMessage(connection_.get())));
+        if (replication)
+            return;
         // Nobody else's functions may answer; and a server that hangs must not hold us for ever.
         value("SELECT pg_catalog.set_config('search_path', '', false)");
         value("SELECT pg_catalog.set_config('statement_timeout', '300s', false)");
@@ -35,6 +39,10 @@ public:
     std::string value(const std::string &query) {
         const auto result = rows(query);
         return ::PQntuples(result.get()) == 1 ? ::PQgetvalue(result.get(), 0, 0) : "";
+    }
+    bool writable() const {
+        const char *standby = ::PQparameterStatus(connection_.get(), "in_hot_standby");
+        return standby && std::string(standby) == "off";
     }
     bool command(const std::string &text) {
         const std::unique_ptr<PGresult, void (*)(PGresult *)> result(::PQexec(connection_.get(), text.c_str()), ::PQclear);
@@ -66,13 +74,13 @@ void check_rights(Session &source, const RejoinJournal &journal) {
         " ('pg_read_binary_file(text,bigint,bigint,boolean)')) AS needed(f)"
         " WHERE NOT pg_catalog.has_function_privilege('pg_catalog.' || f, 'EXECUTE')");
     if (!missing.empty())
-        throw std::runtime_error("role \"" + source.value("SELECT current_user") + "\" of pg_ha.replication_conninfo may not "
+        throw CannotRewind("role \"" + source.value("SELECT current_user") + "\" of pg_ha.replication_conninfo may not "
                             "execute " + missing + " on " + journal.leader);
 }
 
 void check_parameters(Session &source, const RejoinJournal &journal) {
     for (const auto &[name, own] : journal.parameters) {
-        const std::string theirs = source.value("SELECT pg_catalog.current_setting('" + name + "')");
+        const std::string theirs = source.value("SHOW " + name);
         if (std::atoll(theirs.c_str()) > std::atoll(own.c_str()))
             throw std::runtime_error(name + " is " + own + " here and " + theirs + " on " + journal.leader +
                                 ": a standby must not have less than its primary; raise it and restart this server");
@@ -100,6 +108,46 @@ void check_source(const RejoinJournal &journal) {
     check_rights(source, journal);
     check_parameters(source, journal);
     await_checkpoint(source, journal);
+}
+
+// Null: it is not there, no primary, or of an older term.
+static std::optional<CloneSource> ask_candidate(const RejoinJournal &journal, const std::string &conninfo, std::string &why) {
+    try {
+        Session session(conninfo + " replication=true connect_timeout=5 application_name=pg_ha_rejoin", true);
+        const auto found = session.rows("IDENTIFY_SYSTEM");
+        if (::PQntuples(found.get()) != 1 || !session.writable())
+            return std::nullopt;
+        if (::PQgetvalue(found.get(), 0, 0) != std::to_string(journal.system_identifier))
+            throw std::runtime_error("another database system answers at " + conninfo);
+        check_parameters(session, journal);
+        return CloneSource{conninfo + " application_name=pg_ha_rejoin",
+                           static_cast<Timeline>(std::strtoul(::PQgetvalue(found.get(), 0, 1), nullptr, 10)), {}};
+    } catch (const std::runtime_error &error) {
+        why = error.what();
+        return std::nullopt;
+    }
+}
+
+CloneSource find_clone_source(const RejoinJournal &journal) {
+    std::optional<CloneSource> best;
+    std::string why = "no member is a primary on timeline " + std::to_string(raw(journal.timeline)) + " or later";
+    for (const auto &[name, conninfo] : journal.candidates) {
+        const auto found = ask_candidate(journal, conninfo, why);
+        if (found && found->timeline >= journal.timeline && (!best || found->timeline > best->timeline))
+            best = found;
+    }
+    if (!best)
+        throw std::runtime_error(why);
+    try {
+        Session session(best->conninfo + " dbname=postgres connect_timeout=5");
+        const auto found = session.rows("SELECT pg_catalog.pg_tablespace_location(oid) FROM pg_catalog.pg_tablespace"
+                                        " WHERE pg_catalog.pg_tablespace_location(oid) <> ''");
+        for (int row = 0; row < ::PQntuples(found.get()); row++)
+            best->tablespaces.push_back(::PQgetvalue(found.get(), row, 0));
+    } catch (const std::runtime_error &) {
+        // pg_basebackup says so itself if there are any and their directories are not empty
+    }
+    return *best;
 }
 
 void make_tablespace_directories(const RejoinJournal &journal) {

@@ -6,7 +6,15 @@
 
 #include "agent/rejoin_journal.hpp"
 
+#include <stdexcept>
+#include <vector>
+
 namespace pg_ha::rejoin {
+
+// Throws when the source is the right one, but pg_rewind cannot work with it.
+struct CannotRewind : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
 
 // Each throws std::runtime_error with a text for people.
 
@@ -15,5 +23,14 @@ namespace pg_ha::rejoin {
 void check_source(const RejoinJournal &journal);
 // Directories of tablespaces that the source has are made where they are missing.
 void make_tablespace_directories(const RejoinJournal &journal);
+
+// The primary of the journal's timeline or of a later one, whichever member that is; asked in the
+// replication protocol, so that the right to replicate is enough.
+struct CloneSource {
+    std::string conninfo;
+    Timeline timeline = Timeline::none;
+    std::vector<std::string> tablespaces; // locations; empty where only replication is allowed
+};
+CloneSource find_clone_source(const RejoinJournal &journal);
 
 } // namespace pg_ha::rejoin

@@ -311,6 +311,8 @@ void ServerControl::poll_promotion(Instant now, std::deque<Event> &events) {
     if (outcome == Promotion::Outcome::pending)
         return;
     changed_ = true;
+    if (Latch *latch = shared->manager_latch)
+        SetLatch(latch); // it has a checkpoint made
     if (outcome == Promotion::Outcome::failed) {
         events.push_back(PromotionFailed{promotion_.failure()});
         return;

@@ -19,12 +19,14 @@
 
 extern "C" {
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
+#include "postmaster/bgwriter.h"
 #include "postmaster/interrupt.h"
 #include "replication/syncrep.h"
 #include "storage/ipc.h"
@@ -207,6 +209,18 @@ long keep_sync_setting() {
     return wait_for_effect(now);
 }
 
+// pg_rewind compares checkpoints: a server that has to be rewound to this one waits for the first on the
+// new timeline, and PostgreSQL itself takes its time for that one.
+void checkpoint_after_promotion() {
+    static bool was_standby = false;
+    if (RecoveryInProgress()) {
+        was_standby = true;
+    } else if (was_standby) {
+        was_standby = false;
+        RequestCheckpoint(CHECKPOINT_IMMEDIATE | CHECKPOINT_FORCE);
+    }
+}
+
 void leave(int, Datum) {
     shared->manager_latch = nullptr;
 }
@@ -225,6 +239,7 @@ void pg_ha_manager_main(Datum) {
     before_shmem_exit(leave, 0);
     shared->manager_latch = MyLatch;
     while (!ShutdownRequestPending) {
+        checkpoint_after_promotion();
         long timeout = keep_sync_setting();
         (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout, PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);

@@ -245,7 +245,7 @@ void NodeWorker::rejoin_if_asked() {
         rejoin_due_ = now + std::max<Duration>(pause, retry_every);
         if (pause > Duration{0})
             return;
-        rejoin_request(wanted);
+        rejoin_request(wanted, agent()->durable().configuration, agent()->durable().self);
     } catch (const std::runtime_error &error) {
         ereport(LOG, (errmsg("pg_ha: cannot be rewound: %s", error.what())));
         rejoin_due_ = now + rejoin_retry;

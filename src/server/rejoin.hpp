@@ -23,7 +23,7 @@ void rejoin_require_finished();     // before recovery: FATAL if the data direct
 // When the next attempt may be made: right away, or some time after one that was given up.
 Duration rejoin_pause();
 // Writes the request for this postmaster; with restart_after_crash off for the next one.
-void rejoin_request(const Rejoin &rejoin);
+void rejoin_request(const Rejoin &rejoin, const Configuration &configuration, NodeId self);
 // What became of the last one, once; empty: nothing to tell.
 std::string rejoin_take_report();
 

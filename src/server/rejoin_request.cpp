@@ -41,6 +41,11 @@ std::string setting(const char *name) {
     return value;
 }
 
+std::string conninfo_of(const Endpoint &postgres) {
+    return std::string(guc_replication_conninfo) + " host=" + quote_conninfo(postgres.host) +
+           " port=" + std::to_string(postgres.port);
+}
+
 std::string directory_of_programs() {
     const std::string path = my_exec_path;
     return path.substr(0, path.rfind('/'));
@@ -57,7 +62,7 @@ Duration rejoin_pause() {
     return gone < seconds{0} ? pause : std::max(seconds{0}, pause - gone);
 }
 
-void rejoin_request(const Rejoin &rejoin) {
+void rejoin_request(const Rejoin &rejoin, const Configuration &configuration, NodeId self) {
     const RejoinJournal last = read_rejoin_journal(state_directory());
     RejoinJournal journal;
     journal.phase = RejoinPhase::requested;
@@ -68,8 +73,10 @@ void rejoin_request(const Rejoin &rejoin) {
     journal.program_directory = directory_of_programs();
     journal.system_identifier = GetSystemIdentifier();
     journal.leader = rejoin.leader_name;
-    journal.conninfo = std::string(guc_replication_conninfo) + " host=" + quote_conninfo(rejoin.postgres.host) +
-                       " port=" + std::to_string(rejoin.postgres.port);
+    journal.conninfo = conninfo_of(rejoin.postgres);
+    for (const Member &member : configuration.members)
+        if (member.kind == MemberKind::data && member.id != self)
+            journal.candidates[member.name] = conninfo_of(member.postgres);
     journal.term = rejoin.term;
     journal.timeline = rejoin.timeline;
     journal.own = rejoin.own;

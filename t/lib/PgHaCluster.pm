@@ -131,6 +131,7 @@ sub new {
         nodes => {},
         order => $options{nodes} // [qw(london paris rome)],
         settings => $options{settings} // '',
+        checksums => $options{checksums} // 1,
         writer => undef,
         helpers => [],    # other clients that end with the test; each knows its pid
     }, $class;
@@ -221,7 +222,7 @@ sub write_file {
 sub init {
     my ($self, $name) = @_;
     my $peers = join ', ', map { "$_->{host}:$_->{peer_port}" } map { $self->node($_) } $self->names;
-    $self->must_run("$self->{bindir}/initdb", '-D', $self->data($name), qw(-U postgres -A trust --no-locale -E UTF8 --data-checksums --no-sync));
+    $self->must_run("$self->{bindir}/initdb", '-D', $self->data($name), qw(-U postgres -A trust --no-locale -E UTF8 --no-sync), $self->{checksums} ? '--data-checksums' : ());
     append($self->data($name) . '/postgresql.conf', <<"END");
 
 unix_socket_directories = ''
