@@ -64,6 +64,11 @@ install-witness: witness ## installs it with its systemd unit below PREFIX (/usr
 	cmake -S . -B $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX)
 	DESTDIR=$(DESTDIR) cmake --install $(BUILD) --component witness --strip
 
+.PHONY: check-traces
+check-traces: $(BUILD)/build.ninja ## are runs of the simulator runs of the election model, and planted bugs not?
+	cmake --build $(BUILD) --target sim sim_planted
+	BUILD=$(abspath $(BUILD)) scripts/check-traces
+
 format: ## clang-format over our sources
 	clang-format -i $(wildcard src/*/*.[ch]pp src/*/tests/*.[ch]pp)
 

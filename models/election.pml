@@ -5,6 +5,7 @@
 // can be reached.  It knows no time at all: a promise may run out at any moment, so what holds here
 // holds with any clock.  It must stay as permissive as src/core; what it leaves out only forbids
 // steps (pre-votes, staggered candidates) or is another model's subject (lease, configuration).
+// That it is so permissive is tested: trace.pml lets it walk what the simulator has done.
 //
 // How things are put:
 //  * A message once sent may arrive at any later time, several times, or never: requests and grants
@@ -16,11 +17,15 @@
 //    under way for any time.
 //  * A crash forgets all but term, vote and WAL; the node is back at once as a standby that does not
 //    know its position.  A node that is down is one that takes no step.
+//  * The things that happen are the macros in capitals near the end, guard and action: node() chooses
+//    any of them at any time, trace.pml takes those that it is told.
 //
 // Planted bugs (-D...): see the end of this file.
 
+#ifndef N
 #define N 3 // voters, all in S
-#define W 2 // write quorum
+#endif
+#define W (N / 2 + 1) // write quorum
 #ifndef TERMS
 #define TERMS 3 // term 1 exists at the start: two more elections
 #endif
@@ -31,11 +36,22 @@
 #define NOBODY 0
 #define ID(n) (n + 1) // a node as a vote, a leader or a request: 0 is nobody
 #define BIT(n) (1 << (n))
+#define HAS(set, n) ((set) >> (n) & 1)
+
+// Some trace has more commits, and other rules in force at its members, than can be searched.
+#ifndef TRACE
+#define PLACE byte
+#define RECORD_SET(me) (BIT(N) - 1)
+#define RECORD_QUORUM(me) W
+#define POSTGRES_SET(me) (BIT(N) - 1)
+#define POSTGRES_QUORUM(me) W
+#endif
 
 #define STANDBY 0
 #define CANDIDATE 1
-#define PRIMARY 2
-#define DEPOSED 3 // PostgreSQL is writable, but nothing may be acknowledged
+#define PROMOTING 2 // elected, PostgreSQL still in recovery
+#define PRIMARY 3
+#define DEPOSED 4 // PostgreSQL is writable, but nothing may be acknowledged
 
 // ---- the nodes -----------------------------------------------------------------------------------
 
@@ -47,33 +63,35 @@ byte disk_vote[N];
 #endif
 byte role[N];
 byte timeline[N]; // position: timeline of the last entry ...
-byte lsn[N];      // ... and number of entries
+PLACE lsn[N];     // ... and number of entries
 bool known[N] = true; // false after a restart, until the own WAL is read to its end
 byte gate[N];     // 0: shut; t: streams from the primary of term t
+byte promotes[N];  // term for which PostgreSQL was told to leave recovery, and has not yet
 byte writes_on[N]; // timeline on which PostgreSQL writes; 0: in recovery
 byte asked[N];    // ID of the candidate whose request waits for the gate to be shut
 #ifdef POSITION_BEFORE_GATE
 byte seen_timeline[N];
-byte seen_lsn[N];
+PLACE seen_lsn[N];
 #endif
 
 // ---- what has been sent, and what has happened ------------------------------------------------------
 
 byte ask_term[N]; // newest vote request of each candidate, with its position
 byte ask_timeline[N];
-byte ask_lsn[N];
+PLACE ask_lsn[N];
 byte granted[N];  // who has voted for it in that term
 
 byte leader_of[TERMS + 1]; // ID of who was elected
-byte length[TERMS + 1];    // of its history
+PLACE length[TERMS + 1];   // of its history
 byte history[(TERMS + 1) * LSNS]; // by which timeline each entry was written
 #define ENTRY(t, place) history[(t) * LSNS + (place)]
 
-byte flushed[(TERMS + 1) * N]; // how far node n has acknowledged to the primary of term t
+PLACE flushed[(TERMS + 1) * N]; // how far node n has acknowledged to the primary of term t
 #define FLUSHED(t, n) flushed[(t) * N + (n)]
-byte answered[TERMS + 1];  // up to here clients of the primary of term t were told: committed
+PLACE answered[TERMS + 1]; // up to here clients of the primary of term t were told: committed
 
-hidden byte i, count, place;
+hidden byte i, count;
+hidden PLACE place;
 
 // ---- words -----------------------------------------------------------------------------------------
 
@@ -101,9 +119,11 @@ inline store(n) {
 #endif
 }
 
-inline count_bits(bits) {
-    count = (bits & 1) + (bits >> 1 & 1) + (bits >> 2 & 1)
-}
+#if N > 3
+#define SIZE(set) (HAS(set, 0) + HAS(set, 1) + HAS(set, 2) + HAS(set, 3) + HAS(set, 4))
+#else
+#define SIZE(set) (HAS(set, 0) + HAS(set, 1) + HAS(set, 2))
+#endif
 
 // S4: everything that clients of older primaries were told is in this history.
 inline check_nothing_lost(t) {
@@ -118,18 +138,28 @@ inline check_nothing_lost(t) {
 }
 
 // What reaches a primary that is none any more cannot matter; keeping it would only multiply states.
-#define LISTENS(t) (role[leader_of[t] - 1] == PRIMARY && writes_on[leader_of[t] - 1] == t)
+#define LEADS(n, t) ((role[n] == PRIMARY && writes_on[n] == t) || (role[n] == PROMOTING && term[n] == t))
+#define LISTENS(t) LEADS(leader_of[t] - 1, t)
 inline acknowledge(n, t) {
     if
     :: LISTENS(t) -> FLUSHED(t, n) = lsn[n]
     :: else
     fi
 }
-inline depose(me) {
-    role[me] = DEPOSED;
-    FLUSHED(writes_on[me], 0) = 0;
-    FLUSHED(writes_on[me], 1) = 0;
-    FLUSHED(writes_on[me], 2) = 0
+inline forget_acknowledgements(t) {
+    for (i : 0 .. N - 1) {
+        FLUSHED(t, i) = 0
+    }
+    i = 0
+}
+// PostgreSQL that was told to promote may still do so: nobody can call it back.
+inline step_down(me) {
+    if
+    :: role[me] == PRIMARY -> role[me] = DEPOSED; forget_acknowledgements(writes_on[me])
+    :: role[me] == PROMOTING -> role[me] = STANDBY; forget_acknowledgements(term[me])
+    :: role[me] == CANDIDATE -> role[me] = STANDBY
+    :: else
+    fi
 }
 
 // ---- standing and winning ----------------------------------------------------------------------------
@@ -147,24 +177,36 @@ inline stand(me) {
     granted[me] = BIT(me)
 }
 
-// Elected and promoted: its WAL becomes the beginning of the history of its term.
+// Elected: its WAL, which stands still until it is open, becomes the beginning of the history of its term.
 inline win(me) {
     assert(leader_of[term[me]] == NOBODY); // S1
     leader_of[term[me]] = ID(me);
-    role[me] = PRIMARY;
-    writes_on[me] = term[me];
+    role[me] = PROMOTING;
+    if
+    :: promotes[me] == 0 -> promotes[me] = term[me]
+    :: else // the promotion of an earlier term is still under way
+    fi;
     length[term[me]] = lsn[me];
-    for (i : 0 .. LSNS - 1) {
+    for (place : 0 .. LSNS - 1) {
         if
-        :: i < lsn[me] -> ENTRY(term[me], i) = ENTRY(timeline[me], i)
+        :: place < lsn[me] -> ENTRY(term[me], place) = ENTRY(timeline[me], place)
         :: else
         fi
     }
+    place = 0;
     check_nothing_lost(term[me])
 }
 
+// PostgreSQL has left recovery.  Too late for its term: it is fenced until it has become a standby again.
+inline open(me) {
+    writes_on[me] = promotes[me];
+    promotes[me] = 0;
+    role[me] = (role[me] == PROMOTING && term[me] == writes_on[me] -> PRIMARY : DEPOSED)
+}
+
 // I5: majority of the voters; and |S| - w + 1 members of S.
-#define ENOUGH (count > N / 2 && count >= N - W + 1)
+#define ENOUGH(me) (SIZE(granted[me]) > N / 2 && \
+                    SIZE(granted[me] & RECORD_SET(me)) + RECORD_QUORUM(me) > SIZE(RECORD_SET(me)))
 
 // ---- voting ------------------------------------------------------------------------------------------
 
@@ -191,7 +233,7 @@ inline shut_gate_for(me, c) {
     asked[me] = ID(c);
 #ifndef FENCE_FORGOTTEN
     if
-    :: role[me] == PRIMARY -> depose(me)
+    :: role[me] == PRIMARY || role[me] == PROMOTING -> step_down(me)
     :: else
     fi;
 #endif
@@ -230,20 +272,20 @@ inline decide_vote(me) {
 }
 // ---- following and streaming ---------------------------------------------------------------------------
 
+// A higher term, told by whomever: nobody is followed until its primary is heard.
+inline adopt_term(me, t) {
+    step_down(me);
+    gate[me] = 0;
+    term[me] = t;
+    vote[me] = NOBODY;
+    store(me)
+}
+
 // A heartbeat of the primary of term t arrives.
 inline follow(me, t) {
     if
-    :: t > term[me] ->
-        term[me] = t;
-        vote[me] = NOBODY;
-        gate[me] = 0;
-        store(me)
-    :: else
-    fi;
-    if
-    :: role[me] == PRIMARY -> depose(me)
-    :: role[me] == CANDIDATE -> role[me] = STANDBY
-    :: else
+    :: t > term[me] -> adopt_term(me, t)
+    :: else -> step_down(me)
     fi;
     if
     :: role[me] == STANDBY && known[me] && asked[me] == NOBODY && DESCENDS(me, t) ->
@@ -258,13 +300,15 @@ inline follow(me, t) {
                        (role[me] == CANDIDATE || (role[me] == STANDBY && gate[me] != t && known[me] && \
                                                   asked[me] == NOBODY && DESCENDS(me, t))))))
 
-inline receive(me) {
+// The gate is open for the primary of one term.  PostgreSQL connects by itself: it may find that server
+// as the primary of a later term, before the worker has heard of it, and takes what continues its WAL.
+inline receive(me, t) {
 #ifndef GATE_NOT_SHUT
     assert(gate[me] == term[me]); // S6: no WAL of an older primary after a vote or a newer term
 #endif
-    timeline[me] = ENTRY(gate[me], lsn[me]);
+    timeline[me] = ENTRY(t, lsn[me]);
     lsn[me]++;
-    acknowledge(me, gate[me])
+    acknowledge(me, t)
 }
 
 // ---- the primary's PostgreSQL ---------------------------------------------------------------------------
@@ -276,34 +320,38 @@ inline write(me) {
     timeline[me] = writes_on[me]
 }
 
-// The highest position that w members have, the primary counted, and the clients behind it are told.
-#define BY(me, n) FLUSHED(writes_on[me], n)
-#define MAX(a, b) ((a) > (b) -> (a) : (b))
-#define CONFIRMED(me) (MAX(BY(me, (me + 1) % N), BY(me, (me + 2) % N)) < lsn[me] -> \
-                       MAX(BY(me, (me + 1) % N), BY(me, (me + 2) % N)) : lsn[me])
-#define CAN_ANSWER(me) \
-    (CONFIRMED(me) > answered[writes_on[me]] && ENTRY(writes_on[me], CONFIRMED(me) - 1) == writes_on[me])
+// w members of S have what lies before `upto`, the primary counted, and its clients are told.
+#define BY(me, n, upto) (n != me && HAS(POSTGRES_SET(me), n) && FLUSHED(writes_on[me], n) >= upto)
+#if N > 3
+#define OTHERS(me, upto) \
+    (BY(me, 0, upto) + BY(me, 1, upto) + BY(me, 2, upto) + BY(me, 3, upto) + BY(me, 4, upto))
+#else
+#define OTHERS(me, upto) (BY(me, 0, upto) + BY(me, 1, upto) + BY(me, 2, upto))
+#endif
+#define CAN_ANSWER(me, upto) \
+    (role[me] == PRIMARY && lsn[me] >= upto && answered[writes_on[me]] < upto && \
+     ENTRY(writes_on[me], upto - 1) == writes_on[me] && OTHERS(me, upto) >= POSTGRES_QUORUM(me) - 1)
 
-inline answer(me) {
-    answered[writes_on[me]] = CONFIRMED(me);
-    for (place : 1 .. TERMS) { // whoever has been elected since must have it
+inline answer(me, upto) {
+    answered[writes_on[me]] = upto;
+    for (i : 1 .. TERMS) { // whoever has been elected since must have it
         if
-        :: place > writes_on[me] && leader_of[place] != NOBODY ->
-            assert(length[place] >= answered[writes_on[me]] &&
-                   ENTRY(place, answered[writes_on[me]] - 1) == writes_on[me]) // S4
+        :: i > writes_on[me] && leader_of[i] != NOBODY ->
+            assert(length[i] >= answered[writes_on[me]] &&
+                   ENTRY(i, answered[writes_on[me]] - 1) == writes_on[me]) // S4
         :: else
         fi
     }
-    place = 0
+    i = 0
 }
 
+// ---- beginning again ----------------------------------------------------------------------------------------
+
 inline crash(me) {
-    if
-    :: role[me] == PRIMARY -> depose(me)
-    :: else
-    fi;
+    step_down(me);
     role[me] = STANDBY;
     gate[me] = 0;
+    promotes[me] = 0;
     writes_on[me] = 0;
     asked[me] = NOBODY;
     known[me] = false;
@@ -311,6 +359,33 @@ inline crash(me) {
     term[me] = disk_term[me];
     vote[me] = disk_vote[me]
 #endif
+}
+
+// A save that the node was told had failed, or did not survive, is on disk all the same: it uses up a vote
+// that nobody will ever count.
+inline untold(me, t, v) {
+    if
+    :: t > term[me] -> adopt_term(me, t)
+    :: else
+    fi;
+    vote[me] = v;
+    store(me)
+}
+
+// Rewound or cloned from a primary of term t: what it has acknowledged is gone if that primary lacks it.
+#ifdef CLONE_OF_OLDER_TERM
+#define MAY_CLONE(me, t) true
+#else
+#define MAY_CLONE(me, t) (term[me] <= t)
+#endif
+inline clone(me, t) {
+    crash(me);
+    if
+    :: t > term[me] -> adopt_term(me, t)
+    :: else
+    fi;
+    lsn[me] = length[t];
+    timeline[me] = (lsn[me] > 0 -> ENTRY(t, lsn[me] - 1) : 0)
 }
 
 // The node worker shuts the gate and decides in one go: no other message is looked at in between.  WAL
@@ -323,27 +398,70 @@ inline crash(me) {
 
 // ---- everything that can happen ----------------------------------------------------------------------------
 
+#define STAND(me) d_step { role[me] == STANDBY && known[me] && FREE(me) && term[me] < TERMS -> stand(me) }
+#define WIN(me) d_step { role[me] == CANDIDATE && FREE(me) && ask_term[me] == term[me] && ENOUGH(me) -> win(me) }
+#define OPEN(me) d_step { promotes[me] != 0 -> open(me) }
+// Given up: a ballot, a promotion, an office.
+#define STEP_DOWN(me) d_step { role[me] != STANDBY && role[me] != DEPOSED && FREE(me) -> step_down(me) }
+#define PROMOTION_FAILS(me) d_step { promotes[me] != 0 -> promotes[me] = 0 } // the worker hears of it later
+#define SHUT_GATE_FOR(me, c) d_step { READY(me) && asked[me] == NOBODY && MAY_VOTE(me, c) -> shut_gate_for(me, c) }
+#define DECIDE_VOTE(me) d_step { asked[me] != NOBODY -> decide_vote(me) }
+#define SHUT_GATE(me) d_step { gate[me] != 0 && asked[me] == NOBODY -> gate[me] = 0 }
+#define LEARN_TERM(me, t) d_step { FREE(me) && t > term[me] && TOLD(t) -> adopt_term(me, t) }
+#define UNTOLD(me, t, v) d_step { FREE(me) && (t > term[me] || (t == term[me] && vote[me] == NOBODY)) -> untold(me, t, v) }
+#define FOLLOW(me, t) d_step { FREE(me) && NEWS(me, t) -> follow(me, t) }
+#define RECEIVE(me, t) d_step { gate[me] != 0 && gate[me] <= t && IN_RECOVERY(me) && lsn[me] < length[t] && \
+                                DESCENDS(me, t) -> receive(me, t) }
+#define WRITE(me) d_step { writes_on[me] != 0 && lsn[me] < LSNS -> write(me) }
+#define ANSWER(me, upto) d_step { CAN_ANSWER(me, upto) -> answer(me, upto) }
+#define CRASH(me) d_step { role[me] != STANDBY || known[me] -> crash(me) }
+#define READ_WAL(me) d_step { !known[me] -> known[me] = true }
+#define CLONE(me, t) d_step { leader_of[t] != NOBODY && writes_on[leader_of[t] - 1] == t && \
+                              writes_on[me] == 0 && !DESCENDS(me, t) && MAY_CLONE(me, t) -> clone(me, t) }
+
+#define IN_RECOVERY(me) (writes_on[me] == 0 && promotes[me] == 0) // one that was told to promote asks for no more
+#if N > 3
+#define TOLD(t) (term[0] >= t || term[1] >= t || term[2] >= t || term[3] >= t || term[4] >= t)
+#else
+#define TOLD(t) (term[0] >= t || term[1] >= t || term[2] >= t)
+#endif
+
+#ifndef TRACE
 proctype node(byte me) {
 end:do // terms are bounded, so everything may come to rest
-    :: d_step { role[me] == STANDBY && known[me] && FREE(me) && term[me] < TERMS -> stand(me) }
-    :: d_step { role[me] == CANDIDATE && FREE(me) && ask_term[me] == term[me] -> count_bits(granted[me]);
-                if :: ENOUGH -> win(me) :: else fi }
-    :: d_step { READY(me) && asked[me] == NOBODY && MAY_VOTE(me, (me + 1) % N) -> shut_gate_for(me, (me + 1) % N) }
-    :: d_step { READY(me) && asked[me] == NOBODY && MAY_VOTE(me, (me + 2) % N) -> shut_gate_for(me, (me + 2) % N) }
-    :: d_step { asked[me] != NOBODY -> decide_vote(me) }
-    :: d_step { FREE(me) && NEWS(me, 1) -> follow(me, 1) }
-    :: d_step { FREE(me) && NEWS(me, 2) -> follow(me, 2) }
+    :: STAND(me)
+    :: WIN(me)
+    :: OPEN(me)
+    :: STEP_DOWN(me)
+    :: PROMOTION_FAILS(me)
+    :: SHUT_GATE_FOR(me, (me + 1) % N)
+    :: SHUT_GATE_FOR(me, (me + 2) % N)
+    :: DECIDE_VOTE(me)
+    :: SHUT_GATE(me)
+    :: LEARN_TERM(me, 2)
+    :: FOLLOW(me, 1)
+    :: FOLLOW(me, 2)
+#ifndef WITHOUT_CLONES // half of all states
+    :: CLONE(me, 1)
+    :: CLONE(me, 2)
+#endif
 #if TERMS > 2
-    :: d_step { FREE(me) && NEWS(me, 3) -> follow(me, 3) }
+    :: LEARN_TERM(me, 3)
+    :: FOLLOW(me, 3)
+    :: RECEIVE(me, 3)
+#ifndef WITHOUT_CLONES
+    :: CLONE(me, 3)
 #endif
-#if TERMS > 3
-    :: d_step { FREE(me) && NEWS(me, 4) -> follow(me, 4) }
 #endif
-    :: d_step { gate[me] != 0 && lsn[me] < length[gate[me]] -> receive(me) }
-    :: d_step { writes_on[me] != 0 && lsn[me] < LSNS -> write(me) }
-    :: d_step { role[me] == PRIMARY && CAN_ANSWER(me) -> answer(me) }
-    :: d_step { role[me] != STANDBY || known[me] -> crash(me) }
-    :: d_step { !known[me] -> known[me] = true }
+    :: RECEIVE(me, 1)
+    :: RECEIVE(me, 2)
+    :: WRITE(me)
+    :: ANSWER(me, 1)
+#if LSNS > 1
+    :: ANSWER(me, 2)
+#endif
+    :: CRASH(me)
+    :: READ_WAL(me)
     od
 }
 
@@ -364,6 +482,7 @@ init {
         run node(2)
     }
 }
+#endif
 
 // Planted bugs, and what each leads to:
 //   VOTE_NOT_DURABLE        a voter that crashes votes twice: two primaries of one term
@@ -374,3 +493,5 @@ init {
 //   STREAM_WITHOUT_LINEAGE  a diverged standby acknowledges commits that it does not have
 //   FENCE_FORGOTTEN         a primary that voted for another goes on answering clients
 //   EVENT_BEFORE_VOTE       the worker takes another message between shutting its gate and its vote
+//   CLONE_OF_OLDER_TERM     a server is cloned from a primary whose term it has left: what it had acknowledged
+//                           to the newer one is gone

@@ -28,12 +28,14 @@ bool Disk::save(const DurableState &state) {
     if (host_.doomed())
         return false;
     world.checkers.saved(host_, state);
+    world.election.saved(host_, state);
     return true;
 }
 
 void Disk::lose() {
     if (state_)
         lost_.push_back(state_->self);
+    host_.world.election.identity_lost();
     state_.reset();
 }
 

@@ -159,6 +159,7 @@ void Host::send(const Message &message) {
     if (doomed())
         return;
     world.checkers.sent(*this, message);
+    world.election.sent(*this, message);
     world.trace_message(*this, message);
     const Time held_back = std::max<Time>(0, stalled_until_ - world.now());
     world.network.send(index, message, held_back);

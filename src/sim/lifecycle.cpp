@@ -69,6 +69,7 @@ void Host::start_worker() {
     inbox_fifo_ = 0;
     handshake_id_ = state.self;
     world.checkers.started(*this, state);
+    world.election.read_state(*this);
     agent_ = std::make_unique<Agent>(Ports{*this, disk, *this, postgres}, settings(), state, postgres.local_state(),
                                      world.random.next());
     world.trace(*this, "worker starts, incarnation " + std::to_string(raw(state.incarnation)));

@@ -4,11 +4,14 @@
 #include "plants.hpp"
 #include "runner.hpp"
 
+#include "core/invariants.hpp"
+
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <fstream>
 #include <stdexcept>
 #include <thread>
 #include <unistd.h>
@@ -23,6 +26,7 @@ const char usage[] =
     "Usage:\n"
     "  sim --seeds N [--first-seed F] [--threads T] [--keep-going]\n"
     "  sim --seed S [--verbose]\n"
+    "  sim --events DIRECTORY --seeds N [--first-seed F]\n"
     "\n"
     "Options:\n"
     "  --seeds N        run N seeds\n"
@@ -32,6 +36,7 @@ const char usage[] =
     "  --seed S         replay one seed with its trace\n"
     "  --verbose        with --seed: heartbeats too\n"
     "  --plant DEFECT   plant this defect; the checkers must notice\n"
+    "  --events DIR     for each seed a file with its steps of models/election.pml, unjudged (scripts/check-traces)\n"
     "  --planted        plant each defect in turn, until it is caught in one of N seeds\n"
     "\n"
     "Exit status: 0 no violation, 1 a safety promise broken, 2 liveness lost, 3 an invariant of the core broken.\n";
@@ -41,6 +46,7 @@ struct Arguments {
     bool replay = false;
     bool verbose = false;
     bool each_plant = false;
+    std::string events;
 };
 
 void plant_into(ManySeeds &plan, const Plant &plant) {
@@ -71,6 +77,8 @@ Arguments parse(int argc, char **argv) {
             plant_into(arguments.many, find_plant(value()));
         else if (option == "--planted")
             arguments.each_plant = true;
+        else if (option == "--events")
+            arguments.events = value();
         else if (option == "--verbose")
             arguments.verbose = true;
         else if (option == "--keep-going")
@@ -152,6 +160,22 @@ int run(const Arguments &arguments) {
     return result.violations.empty() ? 0 : static_cast<int>(result.violations.front().second.outcome);
 }
 
+// What each seed did, for the model to judge.
+int write_events(const Arguments &arguments) {
+    pg_ha::set_invariant_handler([](const char *) {});
+    const std::uint64_t count = arguments.replay ? 1 : arguments.many.count;
+    for (std::uint64_t i = 0; i < count; i++) {
+        Options options = options_of_model(draw_options(arguments.many.first + i));
+        options.sabotage = arguments.many.sabotage;
+        options.bug = arguments.many.bug;
+        std::ofstream file(arguments.events + "/" + std::to_string(options.seed));
+        run_seed(options, nullptr, [&](const std::string &line) { file << line << '\n'; });
+        if (!file.flush())
+            throw std::runtime_error("cannot write into " + arguments.events);
+    }
+    return 0;
+}
+
 // Each planted defect in turn, until a checker notices it.
 int run_planted(const Arguments &arguments) {
     std::size_t caught = 0;
@@ -198,6 +222,8 @@ int main(int argc, char **argv) {
         catch_broken_invariants();
         for (const int signal : {SIGSEGV, SIGABRT, SIGFPE, SIGBUS})
             std::signal(signal, on_crash);
+        if (!arguments.events.empty())
+            return write_events(arguments);
         return arguments.each_plant ? run_planted(arguments) : arguments.replay ? replay(arguments) : run(arguments);
     } catch (const std::exception &error) {
         std::fprintf(stderr, "sim: %s\nTry \"sim --help\".\n", error.what());

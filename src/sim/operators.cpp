@@ -79,6 +79,7 @@ Host *Operators::source_for(Host &host) {
 void Operators::copy(Host &host, Host &source) {
     host.postgres.wal = source.postgres.wal;
     host.postgres.saved_rule = source.postgres.saved_rule;
+    world_.election.cloned(host, source);
     host.start();
 }
 
@@ -104,6 +105,7 @@ void Operators::swap(Host &host) {
         return;
     world_.trace(host, keep ? "operator has cloned it" : "operator has cloned it and removed its state directory");
     host.kill_all();
+    world_.election.wal_changes(host);
     if (!keep)
         host.disk.lose();
     else

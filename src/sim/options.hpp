@@ -58,6 +58,7 @@ struct Options {
     std::uint64_t seed = 0;
     Sabotage sabotage = Sabotage::none;
     Bug bug = Bug::none; // in the core or agent; sim_planted only
+    bool judged = true;  // by the checkers; otherwise it goes on whatever happens
 
     int hosts = 3;
     bool ready_made = false; // start from a configuration in which everybody votes

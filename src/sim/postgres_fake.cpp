@@ -28,6 +28,8 @@ void Postgres::forget_shared_memory() {
 
 void Postgres::start(bool as_standby) {
     world().checkers.opened(host_, half_rewound());
+    if (as_standby)
+        world().election.started(host_);
     rewind_.reset(); // one that has touched nothing was this postmaster's business only
     forget_shared_memory();
     postmaster = server_alive_ = backends_alive_ = true;
@@ -39,6 +41,8 @@ void Postgres::start(bool as_standby) {
         position_known_ = true;
         if (!in_recovery)
             begin_sessions();
+        else
+            world().election.read_wal(host_);
         host_.sample();
     });
 }
@@ -133,6 +137,7 @@ LocalState Postgres::close_gate() {
     if (world().options.sabotage != Sabotage::gate_stays_open) {
         receiver_.gate = false;
         drop_receiver();
+        world().election.gate_changed(host_);
     }
     return local_state();
 }
@@ -144,10 +149,11 @@ void Postgres::open_gate(const OpenGate &upstream) {
     const int target = upstream.postgres.port - postgres_port_base;
     receiver_.term = upstream.term;
     if (receiver_.gate && receiver_.upstream == target)
-        return;
+        return world().election.gate_changed(host_);
     drop_receiver();
     receiver_.gate = true;
     receiver_.upstream = target;
+    world().election.gate_changed(host_);
     world().trace(host_, "gate open for " + world().host(target).name);
     connect_later(world().random.below(5 * millisecond));
 }
@@ -158,6 +164,7 @@ void Postgres::promote(Term term) {
     if (host_.doomed())
         return;
     world().checkers.promotion_asked(host_, term);
+    world().election.promotion_asked(host_);
     if (promoting_ || !server_alive_)
         return;
     promoting_ = true;
@@ -173,10 +180,12 @@ void Postgres::finish_promotion(Term term) {
     }
     promoting_ = false;
     if (world().faults_on && world().random.chance(world().options.promote_fails)) {
+        world().election.promotion_failed(host_);
         host_.post([](Host &) { return PromotionFailed{"it took too long"}; });
         return;
     }
     drop_receiver();
+    world().election.opens(host_);
     finish_senders(); // cascading standbys reach the end of the old timeline
     const BranchId branch = world().wal.create(timeline_of(term), wal, host_.index, world().now());
     wal = {branch, wal.lsn + 56}; // end-of-recovery record
@@ -255,6 +264,7 @@ void Postgres::note(const Note &note) {
     if (host_.doomed())
         return;
     host_.role_seen = note.to;
+    world().election.became(host_, note.to);
     world().trace(host_, std::string("NOTE ") + to_string(note.from) + " -> " + to_string(note.to) + " " +
                              to_string(note.position) + ": " + note.reason);
 }

@@ -58,6 +58,7 @@ public:
     bool lease_holds() const;
     bool streaming() const { return receiver_.connected; }
     int upstream() const { return receiver_.upstream; }
+    Term gate_term() const { return receiver_.gate ? receiver_.term : Term::none; } // none: shut
     void start(bool as_standby);
     void kill();        // every process, at once
     void end_streams(); // walsenders, walreceiver and startup process
@@ -151,6 +152,7 @@ private:
     void read();
     bool released(std::uint64_t lsn) const;
     int flushed_by(const StandbyRule &rule, std::uint64_t lsn) const;
+    void release(std::uint64_t lsn, const StandbyRule &rule);
     void release_waiters();
 
     Host &host_;

@@ -65,8 +65,10 @@ void Postgres::finish_rewind() {
     const bool continues = world().wal.contains(source->postgres.wal, rewind_->reached);
     world().trace(host_, (continues ? "was rewound from " : "was cloned from ") + source->name);
     world().checkers.rewound(host_, wal, source->postgres.wal);
+    world().election.wal_changes(host_);
     wal = source->postgres.wal;
     learn_term(*source);
+    world().election.cloned(host_, *source);
     rewind_.reset();
     host_.start_as_standby();
 }

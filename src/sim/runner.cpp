@@ -87,10 +87,10 @@ std::uint64_t current_seed() {
     return seed_under_way;
 }
 
-Verdict run_seed(const Options &options, TraceSink *sink) {
+Verdict run_seed(const Options &options, TraceSink *sink, ElectionTrace::Writer events) {
     seed_under_way = options.seed;
     plant(options.bug);
-    World world(options, sink);
+    World world(options, sink, std::move(events));
     return world.run();
 }
 

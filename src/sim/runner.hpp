@@ -11,7 +11,7 @@ namespace pg_ha::sim {
 // A broken invariant of the core ends the seed instead of the process.  Once, before any seed.
 void catch_broken_invariants();
 
-Verdict run_seed(const Options &options, TraceSink *sink = nullptr);
+Verdict run_seed(const Options &options, TraceSink *sink = nullptr, ElectionTrace::Writer events = nullptr);
 // The seed that this thread works on: for the handler of a crash.
 std::uint64_t current_seed();
 

@@ -88,12 +88,19 @@ int Postgres::flushed_by(const StandbyRule &rule, std::uint64_t lsn) const {
     return count;
 }
 
+void Postgres::release(std::uint64_t lsn, const StandbyRule &rule) {
+    if (lsn <= released_)
+        return;
+    released_ = lsn;
+    world().election.released(host_, lsn, rule);
+}
+
 // SyncRepReleaseWaiters: the position that enough connected standbys say they have flushed.
 void Postgres::release_waiters() {
     for (const StandbyRule &rule : rules_)
         for (const Sender &sender : senders_)
             if (rule.needed > 0 && sender.connected && flushed_by(rule, sender.flushed) >= rule.needed)
-                released_ = std::max(released_, sender.flushed);
+                release(sender.flushed, rule);
     for (std::size_t i = 0; i < waiters_.size();) {
         if (!released(waiters_[i].lsn)) {
             i++;
@@ -115,6 +122,7 @@ void Postgres::last_check(int session, std::uint64_t lsn) {
         return next_write(session, world().options.think);
     const WalPoint commit{wal.branch, lsn};
     world().checkers.lease_checked(host_);
+    world().election.passed_last_check(host_, lsn, rules_);
     world().on(host_, Lane::backend, world().random.between(5 * microsecond, 100 * microsecond),
                [this, session, commit] { answer(session, commit); });
     took_step(3);

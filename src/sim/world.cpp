@@ -11,8 +11,9 @@ namespace {
 constexpr std::uint64_t first_lsn = 0x1000000;
 }
 
-World::World(const Options &o, TraceSink *sink)
-    : options(o), random(o.seed), network(*this), checkers(*this), faults(*this), operators(*this), sink_(sink) {
+World::World(const Options &o, TraceSink *sink, ElectionTrace::Writer events)
+    : options(o), random(o.seed), network(*this), checkers(*this), election(*this), faults(*this),
+      operators(*this), sink_(sink), events_(std::move(events)) {
     cluster = {random.next() | 1, random.next()};
     system_identifier = random.next() | 1;
     for (int i = 0; i < options.hosts; i++)
@@ -31,7 +32,7 @@ Time World::flush_time() {
 // ---- verdict and loop ----------------------------------------------------------------------------------
 
 void World::violation(Outcome outcome, const std::string &text) {
-    if (stopped())
+    if (stopped() || !options.judged)
         return;
     verdict_.outcome = outcome;
     verdict_.violation = text;
@@ -68,6 +69,8 @@ Verdict World::run() {
             set_up_ready_made();
         else
             set_up_bootstrap();
+        if (events_)
+            election.begin(events_);
         for (int i = 0; i < options.hosts; i++)
             housekeeping(i);
         operators.begin();

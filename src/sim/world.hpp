@@ -6,6 +6,7 @@
 #pragma once
 
 #include "checkers.hpp"
+#include "election_trace.hpp"
 #include "faults.hpp"
 #include "host.hpp"
 #include "network.hpp"
@@ -42,7 +43,7 @@ struct Verdict {
 
 class World {
 public:
-    World(const Options &options, TraceSink *sink);
+    World(const Options &options, TraceSink *sink, ElectionTrace::Writer events = nullptr);
     ~World();
     Verdict run();
 
@@ -53,6 +54,7 @@ public:
     WalTree wal;
     Network network;
     Checkers checkers;
+    ElectionTrace election;
     Faults faults;
     Operators operators;
     ClusterId cluster;
@@ -100,6 +102,7 @@ private:
     void trace_hosts();
 
     TraceSink *sink_;
+    ElectionTrace::Writer events_;
     std::vector<std::unique_ptr<Host>> hosts_;
     Verdict verdict_;
 };
