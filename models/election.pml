@@ -300,15 +300,19 @@ inline follow(me, t) {
                        (role[me] == CANDIDATE || (role[me] == STANDBY && gate[me] != t && known[me] && \
                                                   asked[me] == NOBODY && DESCENDS(me, t))))))
 
-// The gate is open for the primary of one term.  PostgreSQL connects by itself: it may find that server
-// as the primary of a later term, before the worker has heard of it, and takes what continues its WAL.
+// The gate is open for the primary of one term.  PostgreSQL connects by itself: before the worker has
+// heard of it, that server may be the primary of a later term, or a standby of one that hands WAL on;
+// what continues the own WAL is taken.  Only a primary counts who has what.
 inline receive(me, t) {
 #ifndef GATE_NOT_SHUT
     assert(gate[me] == term[me]); // S6: no WAL of an older primary after a vote or a newer term
 #endif
     timeline[me] = ENTRY(t, lsn[me]);
     lsn[me]++;
-    acknowledge(me, t)
+    if
+    :: leader_of[t] == leader_of[gate[me]] -> acknowledge(me, t)
+    :: else
+    fi
 }
 
 // ---- the primary's PostgreSQL ---------------------------------------------------------------------------
