@@ -11,7 +11,8 @@ use PgHaWitness;
 use Test::More;
 use Time::HiRes qw(time sleep);
 
-my $cluster = PgHaCluster->new(nodes => [qw(london paris)], settings => "pg_ha.lease_duration = '1s'\n");
+my $cluster = PgHaCluster->new(nodes => [qw(london paris)], files => ['pg_ha_witness'],
+    settings => "pg_ha.lease_duration = '1s'\n");
 $cluster->start_first;
 $cluster->clone('paris', 'london');
 $cluster->start('paris');

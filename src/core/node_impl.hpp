@@ -227,6 +227,7 @@ struct Node::Impl {
     // node_status.cpp
     Status status(Instant at) const;
     std::string failover_obstacle(Instant at) const;
+    std::string why_no_primary(Instant at) const;
 };
 
 } // namespace pg_ha

@@ -64,7 +64,7 @@ std::string Node::Impl::failover_obstacle(Instant at) const {
         return reason.empty() ? "this node waits to be admitted" : reason;
     const NodeId primary = acts() ? durable.self : leader;
     if (primary == NodeId::none)
-        return "there is no primary at the moment";
+        return why_no_primary(at);
     if (configuration().voter_count() < 3)
         return std::string("automatic failover needs three voters, there ") +
                (configuration().voter_count() == 1 ? "is 1" : "are 2") + ": add a server or a witness";
@@ -91,6 +91,28 @@ std::string Node::Impl::failover_obstacle(Instant at) const {
     if (!candidate)
         return "no voter that may become primary receives WAL";
     return "";
+}
+
+// Is an election under way, or what does it lack?
+std::string Node::Impl::why_no_primary(Instant at) const {
+    std::set<NodeId> able;
+    for (const Member &member : configuration().members) {
+        const bool self = member.id == durable.self;
+        const MemberTable::Row *row = table.find(member.id);
+        const LocalState &state = self ? local : row ? row->report.local : LocalState{};
+        if ((self || table.liveness(member.id, settings, at) == Liveness::alive) &&
+            (member.kind == MemberKind::witness || (state.position_known && state.in_recovery)))
+            able.insert(member.id);
+    }
+    const bool enough_voters = has_majority(configuration(), able);
+    if (enough_voters && wins_election(configuration(), able))
+        return "there is no primary at the moment";
+    std::string missing;
+    for (const Member &member : configuration().members)
+        if (!able.contains(member.id) && (enough_voters ? contains(configuration().sync.set, member.id) : member.voter))
+            missing += (missing.empty() ? "" : ", ") + member.name;
+    return (enough_voters ? "there is no primary: nobody who is heard is sure to have every commit: missing "
+                          : "there is no primary, and no majority of the voters: missing ") + missing;
 }
 
 } // namespace pg_ha

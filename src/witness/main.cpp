@@ -162,6 +162,7 @@ private:
 } // namespace
 
 int main(int argc, char **argv) {
+    std::signal(SIGPIPE, SIG_IGN); // whoever reads the log may go away
     ::mallopt(M_ARENA_MAX, 1); // threads that allocate little need no arenas of their own
     const CommandLine command = parse_command_line(argc, argv);
     if (command.done)

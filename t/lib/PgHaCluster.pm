@@ -291,7 +291,7 @@ sub wait_ready {
 
 # ---- start and stop --------------------------------------------------------------------------------------
 
-sub server_command { return ("$_[0]{bindir}/postgres", '-D', $_[1]{data}); }
+sub server_command { return $_[1]{command} ? @{ $_[1]{command} } : ("$_[0]{bindir}/postgres", '-D', $_[1]{data}); }
 
 sub spawn {
     my ($self, $node) = @_;

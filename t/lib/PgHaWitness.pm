@@ -2,40 +2,35 @@
 #
 # Witnesses beside the servers of a PgHaCluster: pg_ha_witness processes with a configuration file, a
 # state directory and a copy of the cluster's secret below the cluster's directory.  The cluster
-# ends them and, like its nodes, can freeze, thaw and kill them.
+# starts and ends them and, like its nodes, can freeze, thaw and kill them.  The cluster has to be made
+# with files => ['pg_ha_witness'].
 package PgHaWitness;
 
 use strict;
 use warnings;
-use Cwd qw(abs_path);
 use Exporter 'import';
-use File::Basename qw(dirname);
 use File::Copy qw(copy);
-use POSIX qw(setsid);
 
 our @EXPORT = qw(add_witness write_witness_config start_witness stop_witness witness_directory wait_voters run_witness);
-
-# Opened before the test gives up root's rights (PgHaCluster->new); copied from here afterwards.
-my $path = dirname(abs_path(__FILE__)) . '/../../build/pg_ha_witness';
-open my $program, '<:raw', $path or die "the program pg_ha_witness is not built: cmake --build build --target witness\n";
 
 sub witness_directory {
     my ($cluster, $name) = @_;
     return $cluster->dir . "/$name";
 }
 
-# Make everything a witness needs; the cluster must have its secret (start_first).
+# Make everything a witness needs; the cluster must have its secret (start_first).  A node of that name that
+# was never started becomes the witness, at its address.
 sub add_witness {
     my ($cluster, $name, %override) = @_;
     my $dir = witness_directory($cluster, $name);
     my ($last) = sort { $b <=> $a } map { $_->{peer_port} } values %{ $cluster->{nodes} };
+    my $node = $cluster->{nodes}{$name} //= { name => $name, host => $cluster->host_of($name), peer_port => $last + 1, family => [] };
+    $cluster->{order} = [ grep { $_ ne $name } $cluster->names ];
     mkdir $dir, 0755 or die "$dir: $!";
-    unless (-e $cluster->dir . '/pg_ha_witness') {
-        seek $program, 0, 0;
-        copy($program, $cluster->dir . '/pg_ha_witness') or die "copy: $!";
-        chmod 0755, $cluster->dir . '/pg_ha_witness';
-    }
-    $cluster->{nodes}{$name} = { name => $name, data => $dir, log => "$dir.log", peer_port => $last + 1, family => [] };
+    chmod 0755, $cluster->dir . '/pg_ha_witness';
+    $node->{data} = $dir;
+    $node->{log} = "$dir.log";
+    $node->{command} = [ $cluster->dir . '/pg_ha_witness', '--config', "$dir/witness.conf" ];
     my ($first) = $cluster->names;
     copy($cluster->data($first) . '/pg_ha.secret', "$dir/secret") or die "copy: $!";
     chmod 0600, "$dir/secret";
@@ -49,9 +44,9 @@ sub write_witness_config {
     my $text = delete $override{text} // '';
     my %settings = (
         node_name => $name,
-        listen_addresses => '127.0.0.1',
+        listen_addresses => $cluster->node($name)->{host},
         port => $cluster->node($name)->{peer_port},
-        peers => join(', ', map { '127.0.0.1:' . $cluster->node($_)->{peer_port} } $cluster->names),
+        peers => join(', ', map { "$_->{host}:$_->{peer_port}" } map { $cluster->node($_) } $cluster->names),
         state_directory => "$dir/state",
         secret_file => "$dir/secret",
         lease_duration => '1s',
@@ -63,20 +58,8 @@ sub write_witness_config {
 
 sub start_witness {
     my ($cluster, $name) = @_;
-    my $node = $cluster->node($name);
-    my $dir = witness_directory($cluster, $name);
-    my $pid = fork() // die "fork: $!";
-    if (!$pid) {
-        setsid();
-        open STDIN, '<', '/dev/null';
-        open STDOUT, '>>', $node->{log};
-        open STDERR, '>&', \*STDOUT;
-        my $copy = $cluster->dir . '/pg_ha_witness';
-        exec { $copy } $copy, '--config', "$dir/witness.conf" or POSIX::_exit(127);
-    }
-    $node->{pid} = $pid;
-    $node->{family} = [$pid];
-    return $pid;
+    $cluster->launch($name);
+    return $cluster->postmaster($name);
 }
 
 sub stop_witness {

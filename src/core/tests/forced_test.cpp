@@ -215,9 +215,11 @@ TEST_F(Forced, VotersThatCanElectAreLeftToDoIt) {
     disk.configuration.sync = {{other}, 1};
     start();
     now += seconds(3);
+    EXPECT_EQ(node->status(now).failover_reason, "there is no primary, and no majority of the voters: missing n2, n3");
     receive(third, disk.term, heartbeat(third, Role::standby));
     EXPECT_EQ(obstacle(), "");
     EXPECT_NE(node->forced_failover(now).price.find("are lost"), std::string::npos);
+    EXPECT_EQ(node->status(now).failover_reason, "there is no primary: nobody who is heard is sure to have every commit: missing n2");
 }
 
 // ---- the old primary ---------------------------------------------------------------------------------------
