@@ -47,7 +47,7 @@ bool is_promoting() {
     if (!RecoveryInProgress())
         return false;
     Snapshot *seen = static_cast<Snapshot *>(palloc0(sizeof(Snapshot)));
-    bool promoting = read_snapshot(seen) && strcmp(seen->role, "promoting") == 0;
+    bool promoting = read_snapshot_head(seen) && strcmp(seen->role, "promoting") == 0;
     pfree(seen);
     return promoting;
 }

@@ -16,9 +16,10 @@ namespace pg_ha {
 
 namespace {
 
-constexpr long slice_ms = 1;       // a failover is over within milliseconds
-constexpr long slice_slow_ms = 20; // a lost majority may stay away
-constexpr int slices_short = 50;
+// A failover is over within milliseconds, a lost majority may stay away; and there may be hundreds who wait.
+constexpr long slice_ms = 1;
+constexpr long slice_ms_max = 20;
+constexpr int slices_per_doubling = 4;
 
 bool other_primary_known(const Snapshot *seen) {
     return seen->valid && seen->primary_name[0] != '\0' && strcmp(seen->primary_name, seen->node_name) != 0;
@@ -29,12 +30,12 @@ bool other_primary_known(const Snapshot *seen) {
 bool wait_until(bool (*open)(), int limit_ms, Snapshot *seen) {
     uint64 end = boot_now_ns() + static_cast<uint64>(limit_ms) * UINT64CONST(1000000);
     for (int slices = 0; !open(); slices++) {
-        if (!read_snapshot(seen))
+        long slice = Min(slice_ms << Min(slices / slices_per_doubling, 10), slice_ms_max);
+        if (!read_snapshot_head(seen))
             seen->valid = false;
         if (other_primary_known(seen) || boot_now_ns() >= end)
             return false;
-        (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-                        slices < slices_short ? slice_ms : slice_slow_ms, PG_WAIT_EXTENSION);
+        (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, slice, PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
         CHECK_FOR_INTERRUPTS();
     }

@@ -73,14 +73,16 @@ uint64 boot_now_ns() {
     return static_cast<uint64>(now.tv_sec) * UINT64CONST(1000000000) + static_cast<uint64>(now.tv_nsec);
 }
 
-bool read_snapshot(Snapshot *out) {
+namespace {
+
+bool read_part(Snapshot *out, size_t bytes) {
     if (!shared)
         return false;
     for (int attempt = 0; attempt < read_attempts_max; attempt++) {
         uint32 before = pg_atomic_read_u32(&shared->snapshot_version);
         pg_read_barrier();
         if (before % 2 == 0) {
-            *out = shared->snapshot;
+            memcpy(static_cast<void *>(out), &shared->snapshot, bytes);
             pg_read_barrier();
             if (pg_atomic_read_u32(&shared->snapshot_version) == before)
                 return out->valid;
@@ -88,6 +90,16 @@ bool read_snapshot(Snapshot *out) {
         pg_usleep(read_retry_us);
     }
     return false;
+}
+
+} // namespace
+
+bool read_snapshot(Snapshot *out) {
+    return read_part(out, sizeof(Snapshot));
+}
+
+bool read_snapshot_head(Snapshot *out) {
+    return read_part(out, offsetof(Snapshot, members));
 }
 
 void write_snapshot(const Snapshot *in) {

@@ -169,6 +169,7 @@ void shmem_register_hooks();   // shmem_request_hook and shmem_startup_hook; fro
 uint64 boot_now_ns();          // CLOCK_BOOTTIME, vDSO, ~25 ns
 // Copies the snapshot consistently; false if none was ever written or the writer is stuck mid-write.
 bool read_snapshot(Snapshot *out);
+bool read_snapshot_head(Snapshot *out);                     // all but members and links: for those who wait
 void write_snapshot(const Snapshot *in);                    // node worker only
 int read_events(EventRow *out, int max);                    // oldest first, returns count
 void write_event(const EventRow *row);                      // node worker only; number and at are filled in
