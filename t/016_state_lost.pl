@@ -38,6 +38,6 @@ for my $kind (qw(missing corrupt)) {
     is($cluster->sql('london', 'SELECT ha_is_primary()'), 't', "$kind: london stays the primary");
     $cluster->wait_writes(100, "$kind: afterwards");
 }
-ok(-e $cluster->state_directory('paris') . '/state.corrupt', 'the unreadable file was kept aside');
+ok(-e $cluster->state_directory('paris') . '/state.unusable', 'the unreadable file was kept aside');
 $cluster->verify_ledger('london');
 done_testing();

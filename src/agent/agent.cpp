@@ -8,6 +8,20 @@ namespace pg_ha {
 Agent::Agent(Ports ports, const Settings &settings, const DurableState &state, const LocalState &local, std::uint64_t seed)
     : ports_(ports), cluster_(settings.cluster), node_(settings, state, local, seed, ports.clock.now()) {}
 
+bool save_apart(DurableState &state, StateStore &store) {
+    for (int i = 0; i < 2; ++i) {
+        ++state.saves;
+        if (!store.save(state))
+            return false;
+    }
+    return true;
+}
+
+bool begin_run(DurableState &state, StateStore &store) {
+    state.incarnation = static_cast<Incarnation>(state.saves + 1);
+    return save_apart(state, store);
+}
+
 void Agent::start() {
     busy_ = true;
     perform(node_.start(ports_.clock.now()));
@@ -67,7 +81,7 @@ void Agent::perform(const Outputs &outputs) {
         const DurableState *stored = nullptr; // by this step
         bool operator()(const Send &o) {
             const DurableState &d = a.node_.durable();
-            a.ports_.transport.send({a.cluster_, d.self, o.to, d.incarnation, d.term, o.body});
+            a.ports_.transport.send({a.cluster_, d.self, o.to, d.incarnation, d.term, o.body, a.node_.instance(), d.saves});
             return true;
         }
         bool operator()(const Persist &o) {

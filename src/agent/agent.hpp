@@ -12,9 +12,15 @@
 
 namespace pg_ha {
 
+// Saves the same twice: from now on every copy of the state or of the data directory that was made before
+// is told from the real one.  (After one save it would look like a crash between state and echo.)
+bool save_apart(DurableState &state, StateStore &store);
+// What a process does first with the state it has read, or with a fresh one: takes its incarnation, so.
+bool begin_run(DurableState &state, StateStore &store);
+
 class Agent {
 public:
-    // state must come from open_state() or a fresh one; its incarnation is already raised and saved.
+    // state: after begin_run().
     Agent(Ports ports, const Settings &settings, const DurableState &state, const LocalState &local, std::uint64_t seed);
 
     void start();

@@ -180,6 +180,8 @@ bool get(const wire::Configuration &in, Configuration &out) {
 void put(wire::MemberReport &out, const MemberReport &in) {
     out.set_id(raw(in.id));
     out.set_incarnation(raw(in.incarnation));
+    out.set_instance(raw(in.instance));
+    out.set_saves(in.saves);
     out.set_sequence(in.sequence);
     out.set_role(static_cast<std::uint32_t>(in.role));
     out.set_term(raw(in.term));
@@ -225,6 +227,8 @@ bool get(const wire::MemberReport &in, MemberReport &out) {
         return false;
     out.id = static_cast<NodeId>(in.id());
     out.incarnation = static_cast<Incarnation>(in.incarnation());
+    out.instance = static_cast<Instance>(in.instance());
+    out.saves = in.saves();
     out.sequence = in.sequence();
     out.term = static_cast<Term>(in.term());
     out.local.in_recovery = in.in_recovery();
@@ -375,11 +379,13 @@ void put(wire::Message &message, const Rejected &in) {
     wire::Rejected &out = *message.mutable_rejected();
     out.set_why(static_cast<std::uint32_t>(in.why));
     out.set_incarnation(raw(in.incarnation));
+    out.set_instance(raw(in.instance));
 }
 
 bool get(const wire::Rejected &in, Rejected &out) {
     out.incarnation = static_cast<Incarnation>(in.incarnation());
-    return decode_enum(in.why(), Rejection::cluster_full, out.why);
+    out.instance = static_cast<Instance>(in.instance());
+    return decode_enum(in.why(), last_rejection, out.why);
 }
 
 // Decode in place: a heartbeat is too large to be built first and moved into the variant.
@@ -417,6 +423,8 @@ std::string encode(const Message &message) {
     out.set_from(raw(message.from));
     out.set_to(raw(message.to));
     out.set_incarnation(raw(message.incarnation));
+    out.set_instance(raw(message.instance));
+    out.set_saves(message.saves);
     out.set_term(raw(message.term));
     std::visit([&out](const auto &body) { put(out, body); }, message.body);
     return reused.serialize();
@@ -433,6 +441,8 @@ std::optional<Message> decode_message(std::string_view bytes) {
     message->from = static_cast<NodeId>(in.from());
     message->to = static_cast<NodeId>(in.to());
     message->incarnation = static_cast<Incarnation>(in.incarnation());
+    message->instance = static_cast<Instance>(in.instance());
+    message->saves = in.saves();
     message->term = static_cast<Term>(in.term());
     if (!get_body(in, message->body))
         message.reset();
@@ -444,6 +454,7 @@ std::string encode(const DurableState &state) {
     wire::DurableState &out = *reused;
     out.set_self(raw(state.self));
     out.set_node_name(state.node_name);
+    out.set_saves(state.saves);
     out.set_incarnation(raw(state.incarnation));
     out.set_term(raw(state.term));
     out.set_voted_for(raw(state.voted_for));
@@ -459,6 +470,7 @@ std::optional<DurableState> decode_state(std::string_view bytes) {
         return state;
     state.emplace();
     state->self = static_cast<NodeId>(in.self());
+    state->saves = in.saves();
     state->incarnation = static_cast<Incarnation>(in.incarnation());
     state->term = static_cast<Term>(in.term());
     state->voted_for = static_cast<NodeId>(in.voted_for());

@@ -18,6 +18,7 @@ struct DurableState {
     Term term = Term::none;
     NodeId voted_for = NodeId::none;
     Configuration configuration; // cluster == no_cluster: never admitted
+    std::uint64_t saves = 0;     // number of this save: one more each time, over all starts
     bool operator==(const DurableState &) const = default;
 };
 

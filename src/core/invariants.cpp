@@ -58,6 +58,7 @@ void check_step(const CoreView &before, const CoreView &after) {
     if (a.self != b.self)
         return; // a void identity was replaced: nothing it promised binds the new one
     require(b.incarnation == a.incarnation, "I2: one incarnation per start");
+    require(b.saves >= a.saves, "I2: saves only grow");
     if (a.term == b.term && a.voted_for != NodeId::none)
         require(a.voted_for == b.voted_for, "I1: one vote per term");
     if (b.configuration.cluster != no_cluster)

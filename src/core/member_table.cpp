@@ -3,6 +3,8 @@
 // The member table.  Newest (incarnation, sequence) wins; nothing here decides about roles.
 #include "member_table.hpp"
 
+#include "planted.hpp"
+
 #include <algorithm>
 
 namespace pg_ha {
@@ -22,16 +24,46 @@ bool newer(const MemberReport &a, const MemberReport &b) {
 
 } // namespace
 
-bool MemberTable::heard(NodeId id, Incarnation incarnation, Instant now) {
+// I2.  An identity's saves only grow, so a run that began with one the peers know of already is a copy.
+Hearing MemberTable::hearing(const Row &row, const Run &run) {
+    const bool same_start = run.incarnation == row.run.incarnation;
+    if (same_start && (run.instance == row.run.instance || run.instance == Instance::none ||
+                       row.run.instance == Instance::none || planted(Bug::cloned_identity_heard)))
+        return Hearing::accepted;
+    if (same_start)
+        return Hearing::cloned;
+    if (raw(run.incarnation) > row.run.saves || planted(Bug::stale_incarnation_heard))
+        return Hearing::accepted;
+    const bool last_words = run.incarnation == row.previous.incarnation && run.instance == row.previous.instance;
+    return last_words ? Hearing::late : Hearing::old_copy;
+}
+
+void MemberTable::note_run(Row &row, const Run &run) {
+    if (run.incarnation != row.run.incarnation) {
+        row.previous = std::exchange(row.run, run);
+        row.refused = false;
+    }
+    if (run.instance != Instance::none)
+        row.run.instance = run.instance;
+    row.run.saves = std::max({row.run.saves, run.saves, raw(run.incarnation)});
+}
+
+Hearing MemberTable::heard(NodeId id, const Run &run, Instant now) {
     Row &row = rows_[id];
-    if (incarnation < row.report.incarnation)
-        return false;
+    const Hearing result = hearing(row, run);
+    if (result != Hearing::accepted)
+        return result;
+    note_run(row, run);
     row.heard = now;
-    return true;
+    return result;
 }
 
 void MemberTable::learn(const MemberReport &report, Instant now) {
     Row &row = rows_[report.id];
+    const Run run{report.incarnation, report.instance, report.saves};
+    if (hearing(row, run) != Hearing::accepted)
+        return;
+    note_run(row, run);
     if (!newer(report, row.report))
         return;
     std::vector<LinkReport> links = std::move(row.report.links);

@@ -9,12 +9,30 @@
 #include "status.hpp"
 
 #include <map>
+#include <utility>
 
 namespace pg_ha {
+
+// Which run of a node's worker speaks, and how often its identity's state had been saved by then.
+struct Run {
+    Incarnation incarnation = Incarnation::none;
+    Instance instance = Instance::none; // none: only known through others that know none
+    std::uint64_t saves = 0;
+};
+
+// What becomes of a message, by what is remembered of its sender's runs.
+enum class Hearing {
+    accepted,
+    late,     // from the run before the present one, whose last words were still under way
+    old_copy, // a run that began with a state which this identity has left behind
+    cloned,   // began with the same state as the run that is known: one of both is a copy
+};
 
 class MemberTable {
 public:
     struct Row {
+        Run run, previous;          // newest known, and the one before
+        bool refused = false;       // another run was, since
         MemberReport report;
         Instant heard = long_ago;   // directly
         Instant news = long_ago;    // report grew newer, directly or through another member
@@ -22,8 +40,9 @@ public:
         std::uint32_t missed = 0;
     };
 
-    // A message from `id` itself.  False: its incarnation is older than one already seen.
-    bool heard(NodeId id, Incarnation incarnation, Instant now);
+    // A message from `id` itself.
+    Hearing heard(NodeId id, const Run &run, Instant now);
+    bool refused_first(NodeId id) { return !std::exchange(rows_[id].refused, true); }
     void learn(const MemberReport &report, Instant now);
     void answered(NodeId id, Duration rtt);
     void asked(NodeId id) { ++rows_[id].missed; }
@@ -36,6 +55,9 @@ public:
     std::vector<LinkReport> links(const Configuration &configuration, NodeId self, Instant now) const;
 
 private:
+    static Hearing hearing(const Row &row, const Run &run);
+    static void note_run(Row &row, const Run &run);
+
     std::map<NodeId, Row> rows_;
     std::size_t turn_ = 0;
 };

@@ -41,6 +41,7 @@ const char *to_string(Rejection rejection) {
     case Rejection::name_in_use: return "another living member has this pg_ha.node_name";
     case Rejection::wrong_system: return "its data directory is not a clone of this cluster (system identifier differs)";
     case Rejection::stale_incarnation: return "its state directory is an old copy";
+    case Rejection::cloned_identity: return "another server runs with the same identity";
     case Rejection::not_member: return "it is not a member";
     case Rejection::cluster_full: return "the cluster has its greatest number of members";
     }

@@ -46,6 +46,8 @@ struct LinkReport {
 struct MemberReport {
     NodeId id = NodeId::none;
     Incarnation incarnation = Incarnation::none;
+    Instance instance = Instance::none;
+    std::uint64_t saves = 0;       // of its state so far
     std::uint64_t sequence = 0;
     Role role = Role::passive;
     Term term = Term::none;
@@ -135,15 +137,18 @@ struct JoinRequest {
 enum class Rejection : std::uint8_t {
     name_in_use = 0,        // a living member has this node_name
     wrong_system = 1,       // other system identifier: not a clone of this cluster
-    stale_incarnation = 2,  // state directory was rolled back: the identity is void
+    stale_incarnation = 2,  // the server is an old copy of itself: the identity is void
     not_member = 3,         // removed, or never admitted: ask for admission
     cluster_full = 4,
+    cloned_identity = 5,    // another server runs with this identity: it is void here
 };
+inline constexpr Rejection last_rejection = Rejection::cloned_identity;
 const char *to_string(Rejection rejection);
 
 struct Rejected {
     Rejection why = Rejection::not_member;
     Incarnation incarnation = Incarnation::none; // of the frame that was rejected
+    Instance instance = Instance::none;
 };
 
 using Body = std::variant<Heartbeat, HeartbeatReply, VoteRequest, VoteReply, Resign, StandNow, JoinRequest, Rejected>;
@@ -155,6 +160,8 @@ struct Message {
     Incarnation incarnation = Incarnation::none; // of the sender
     Term term = Term::none;                      // sender's current term
     Body body;
+    Instance instance = Instance::none;          // of the sender
+    std::uint64_t saves = 0;                     // of the sender's state so far
 };
 
 } // namespace pg_ha

@@ -8,6 +8,20 @@
 namespace pg_ha {
 
 using std::chrono::milliseconds;
+using std::chrono::minutes;
+
+namespace {
+
+// How young a copy of the data directory may be and still be taken for the real one, if the server crashed.
+constexpr Duration resave_interval = minutes(5);
+
+std::uint64_t scrambled(std::uint64_t z) { // splitmix64
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+    return z ^ (z >> 31);
+}
+
+} // namespace
 
 namespace {
 
@@ -24,7 +38,8 @@ void copy_without_members(DurableState &from, DurableState &to) {
 } // namespace
 
 Node::Impl::Impl(const Settings &s, const DurableState &state, const LocalState &l, std::uint64_t seed, Instant t)
-    : settings(s), durable(state), local(l), started(t), now(t), random_state(seed), undo{state, Role::passive, NodeId::none} {}
+    : settings(s), durable(state), local(l), instance(static_cast<Instance>(scrambled(~seed) | 1)), started(t), now(t),
+      random_state(seed), undo{state, Role::passive, NodeId::none} {}
 
 Node::Node(const Settings &settings, const DurableState &state, const LocalState &local, std::uint64_t seed, Instant now)
     : impl_(std::make_unique<Impl>(settings, state, local, seed, now)) {}
@@ -38,6 +53,7 @@ Outputs Node::start(Instant now) {
     n.out.clear();
     n.out.push_back(SetLease{long_ago});
     n.heartbeat_due = now;
+    n.resave_due = now + resave_interval;
     n.undo.role = n.resting_role(); // what it is if the first save fails
     if (n.configuration().cluster == no_cluster) {
         n.become(n.settings.cluster == no_cluster ? Role::passive : Role::joining, "started without a membership");
@@ -110,6 +126,7 @@ ForcedFailover Node::forced_failover(Instant now) const {
 }
 Status Node::status(Instant now) const { return impl_->status(now); }
 const DurableState &Node::durable() const { return impl_->durable; }
+Instance Node::instance() const { return impl_->instance; }
 
 // ---- dispatch ------------------------------------------------------------------------------------
 
@@ -141,11 +158,9 @@ void Node::Impl::receive(const Message &message) {
         message.from == NodeId::none)
         return;
     const bool member = configuration().find(message.from) != nullptr;
-    if (!table.heard(message.from, message.incarnation, now)) {
-        if (role == Role::primary)
-            send(message.from, Rejected{Rejection::stale_incarnation, message.incarnation});
-        return;
-    }
+    const Run run{message.incarnation, message.instance, message.saves};
+    if (const Hearing hearing = table.heard(message.from, run, now); hearing != Hearing::accepted)
+        return refuse(message, hearing);
     connected.insert(message.from);
     struct Visitor {
         Impl &n;
@@ -169,6 +184,17 @@ void Node::Impl::receive(const Message &message) {
         std::visit(Visitor{*this, message}, message.body);
 }
 
+// I2: whoever remembers what this identity has been may say so; it needs no majority to be true.
+void Node::Impl::refuse(const Message &message, Hearing hearing) {
+    if (hearing == Hearing::late)
+        return;
+    const Rejection why = hearing == Hearing::cloned ? Rejection::cloned_identity : Rejection::stale_incarnation;
+    if (table.refused_first(message.from))
+        out.push_back(Note{role, role, durable.term, local.position,
+                           "does not hear a server that speaks as " + name_of(message.from) + ": " + to_string(why)});
+    send(message.from, Rejected{why, message.incarnation, message.instance});
+}
+
 void Node::Impl::tick() {
     if (now >= heartbeat_due) {
         if (role == Role::joining)
@@ -177,6 +203,8 @@ void Node::Impl::tick() {
             heartbeat_round();
         heartbeat_due = now + settings.heartbeat_interval;
     }
+    if (now >= resave_due)
+        resave();
     if (acts())
         update_lease();
     if (role == Role::deposed && !demotion_asked) { // not in the step that deposed it: its vote leaves first
@@ -248,12 +276,22 @@ void Node::Impl::become(Role next, const std::string &why) {
     role = next;
 }
 
-// splitmix64: the only chance in the core, from the seed it was given.
+void Node::Impl::persist() {
+    ++durable.saves;
+    out.push_back(Persist{durable});
+}
+
+// Nothing new to store, perhaps for weeks.  But a copy of the data directory is told from the real one only by
+// what was saved since it was made: two saves, as one of difference is what a crash may leave.
+void Node::Impl::resave() {
+    resave_due = now + resave_interval;
+    persist();
+    persist();
+}
+
+// The only chance in the core, from the seed it was given.
 Duration Node::Impl::jitter(Duration most) {
-    std::uint64_t z = (random_state += 0x9E3779B97F4A7C15ull);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-    z ^= z >> 31;
+    const std::uint64_t z = scrambled(random_state += 0x9E3779B97F4A7C15ull);
     return most <= Duration{0} ? Duration{0} : Duration{static_cast<std::int64_t>(z % static_cast<std::uint64_t>(most.count()))};
 }
 

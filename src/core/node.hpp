@@ -20,8 +20,8 @@ namespace pg_ha {
 class Node {
 public:
     // state: as read from the state file, or fresh (self and node_name set, the rest empty).
-    // The caller has raised and stored state.incarnation before.
-    // local: PostgreSQL as it is now.  seed: for election jitter only.
+    // The caller has raised and stored state.incarnation before (agent: begin_run).
+    // local: PostgreSQL as it is now.  seed: for election jitter and the instance.
     Node(const Settings &settings, const DurableState &state, const LocalState &local, std::uint64_t seed, Instant now);
     ~Node();
     Node(Node &&) noexcept;
@@ -39,6 +39,7 @@ public:
     Status status(Instant now) const;
     ForcedFailover forced_failover(Instant now) const;
     const DurableState &durable() const;
+    Instance instance() const;
 
 private:
     struct Impl;

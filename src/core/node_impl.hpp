@@ -47,7 +47,9 @@ struct Node::Impl {
     LocalState local;
     Lineage lineage;                 // own, while PostgreSQL is writable
     std::string reason;
+    Instance instance;               // of this run
     Instant started = long_ago;
+    Instant resave_due = never;      // see resave()
     Instant now = long_ago;          // of the step under way
     std::uint64_t random_state;
     Outputs out;                     // of the step under way
@@ -118,12 +120,14 @@ struct Node::Impl {
     void dispatch(const Event &event);
     void tick();
     void receive(const Message &message);
+    void refuse(const Message &message, Hearing hearing);
     Instant next_deadline() const;
     CoreView view();
     void remember();
     void send(NodeId to, Body body) { out.push_back(Send{to, std::move(body)}); }
     void send_members(const Body &body);
-    void persist() { out.push_back(Persist{durable}); }
+    void persist();
+    void resave();
     void trace(const std::string &line);
     void become(Role next, const std::string &why);
     Duration jitter(Duration most);
@@ -163,6 +167,7 @@ struct Node::Impl {
     void void_promise(const std::string &why);
     void on_join(const Message &message, const JoinRequest &request);
     void on_rejected(const Message &message, const Rejected &rejected);
+    void forget_membership(bool identity_void, const std::string &why);
     void ask_admission();
     void check_writable();
     Member own_member() const;

@@ -26,6 +26,8 @@ MemberReport Node::Impl::own_report(bool with_links) {
     MemberReport report;
     report.id = durable.self;
     report.incarnation = durable.incarnation;
+    report.instance = instance;
+    report.saves = durable.saves;
     report.sequence = ++report_sequence;
     report.role = role;
     report.term = durable.term;

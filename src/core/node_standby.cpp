@@ -344,35 +344,50 @@ void Node::Impl::on_join(const Message &message, const JoinRequest &request) {
 }
 
 void Node::Impl::on_rejected(const Message &message, const Rejected &rejected) {
-    if (rejected.incarnation != durable.incarnation || acts())
-        return;
-    const std::string who = name_of(message.from);
+    if (rejected.incarnation != durable.incarnation ||
+        (rejected.instance != instance && rejected.instance != Instance::none))
+        return; // meant for an earlier run of this node, or for a copy of it
     const std::string why = to_string(rejected.why);
+    const std::string refusal = name_of(message.from) + " does not accept this node: " + why;
     switch (rejected.why) {
     case Rejection::name_in_use:
     case Rejection::wrong_system:
     case Rejection::cluster_full:
+        if (acts())
+            return;
         if (reason.find(why) == std::string::npos)
             out.push_back(Note{role, role, durable.term, local.position, "not admitted: " + why});
         reason = "not admitted: " + why;
         return;
-    case Rejection::stale_incarnation:
     case Rejection::not_member:
-        if (message.term < durable.term || role == Role::joining)
+        if (acts() || message.term < durable.term || role == Role::joining)
             return;
-        shut_gate();
-        if (rejected.why == Rejection::stale_incarnation) {
-            durable.self = static_cast<NodeId>(static_cast<std::uint64_t>(jitter(Duration::max()).count()) | 1);
-            durable.voted_for = NodeId::none; // a removed member keeps its vote: the same identity may come back
-        }
-        durable.configuration = Configuration{};
-        leader = NodeId::none;
-        ballot.reset();
-        election_due = never;
-        persist();
-        become(Role::joining, who + " does not accept this node: " + why);
+        return forget_membership(false, refusal);
+    case Rejection::stale_incarnation:
+    case Rejection::cloned_identity: // one who remembers is enough, whatever its term
+        if (configuration().cluster != no_cluster)
+            forget_membership(true, refusal);
         return;
     }
+}
+
+// A removed member keeps its name and its vote: it may come back as who it was.  A void identity never does.
+void Node::Impl::forget_membership(bool identity_void, const std::string &why) {
+    if (acts())
+        step_down(why);
+    shut_gate();
+    if (identity_void) {
+        durable.self = static_cast<NodeId>(static_cast<std::uint64_t>(jitter(Duration::max()).count()) | 1);
+        durable.voted_for = NodeId::none;
+    }
+    durable.configuration = Configuration{};
+    leader = NodeId::none;
+    ballot.reset();
+    pending_vote.reset();
+    campaign_after_gate = false;
+    election_due = never;
+    persist();
+    become(role == Role::deposed ? Role::deposed : Role::joining, why); // deposed: it restarts as a standby first
 }
 
 } // namespace pg_ha

@@ -29,6 +29,8 @@ Status Node::Impl::status(Instant at) const {
         if (row.self) {
             row.report.id = durable.self;
             row.report.incarnation = durable.incarnation;
+            row.report.instance = instance;
+            row.report.saves = durable.saves;
             row.report.role = role;
             row.report.term = durable.term;
             row.report.local = local;
@@ -38,6 +40,7 @@ Status Node::Impl::status(Instant at) const {
             row.last_heard = Duration{0};
         } else if (const MemberTable::Row *known = table.find(member.id)) {
             row.report = known->report;
+            row.report.saves = known->run.saves;
             row.liveness = table.liveness(member.id, settings, at);
             row.last_heard = known->heard == long_ago ? Duration{-1} : at - known->heard;
         }

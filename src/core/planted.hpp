@@ -46,6 +46,10 @@ enum class Bug : std::uint8_t {
     settled_at_once,           // sessions are let in before the sync set has what they see
     change_before_in_force,    // the next change does not wait for the one before
     learner_counted,           // who does not vote, or no longer, makes a majority
+    // identity
+    echo_ignored,              // a state is taken although the data directory has seen another
+    stale_incarnation_heard,   // what an old copy of a member says counts
+    cloned_identity_heard,     // what a second server with a member's identity says counts
     // server
     lease_not_checked,         // commits go on without a lease
     last_check_off,            // whatever ended the wait for the standbys, the commit is answered

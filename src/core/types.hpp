@@ -31,13 +31,15 @@ enum class NodeId : std::uint64_t { none = 0 };   // random, made when a state d
 enum class Term : std::uint32_t { none = 0 };     // number of an election; the timeline it creates
 enum class Timeline : std::uint32_t { none = 0 }; // PostgreSQL's TimeLineID
 enum class Lsn : std::uint64_t { none = 0 };      // byte position in the WAL (XLogRecPtr)
-enum class Incarnation : std::uint64_t { none = 0 }; // counts the starts of one node's worker
+enum class Incarnation : std::uint64_t { none = 0 }; // number of the save with which a node's worker started
+enum class Instance : std::uint32_t { none = 0 };    // random, of one run of a worker: a clone has another
 
 constexpr std::uint64_t raw(NodeId v) { return static_cast<std::uint64_t>(v); }
 constexpr std::uint32_t raw(Term v) { return static_cast<std::uint32_t>(v); }
 constexpr std::uint32_t raw(Timeline v) { return static_cast<std::uint32_t>(v); }
 constexpr std::uint64_t raw(Lsn v) { return static_cast<std::uint64_t>(v); }
 constexpr std::uint64_t raw(Incarnation v) { return static_cast<std::uint64_t>(v); }
+constexpr std::uint32_t raw(Instance v) { return static_cast<std::uint32_t>(v); }
 constexpr Term next(Term t) { return static_cast<Term>(raw(t) + 1); }
 constexpr Timeline timeline_of(Term t) { return static_cast<Timeline>(raw(t)); }
 

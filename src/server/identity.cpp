@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: PostgreSQL
 //
-// Who this server is.  A state that is missing, unreadable, older than the WAL or of another cluster never votes: the
-// server gets a new identity, joins as a learner, and the primary retires the old one.  A state
+// Who this server is.  A state that is missing, unreadable, an old copy, beside an old or foreign data directory, older
+// than the WAL or of another cluster never votes: the server gets a new identity, joins as a learner, and the primary
+// retires the old one.  A state
 // under another node name is an operator's mix-up: the server stays passive until it is resolved.
 #include "identity.hpp"
 #include "peers.hpp"
@@ -55,12 +56,13 @@ std::string why_foreign(const DurableState &state, const ClusterSecret &secret, 
     return "";
 }
 
-DurableState replaced_state(StateFile &file, const std::string &why) {
+Identity replaced_state(StateFile &file, const std::string &why, const char *hint = nullptr) {
     ereport(LOG, (errmsg("pg_ha: the state in \"%s\" is not usable: %s", state_directory(), why.c_str()),
                   errdetail("It is kept aside there. This server goes on under a new identity, without a vote, until the "
-                            "primary admits it.")));
+                            "primary admits it."),
+                  hint ? errhint("%s", hint) : 0));
     file.set_aside();
-    return fresh_state();
+    return {fresh_state(), why};
 }
 
 } // namespace
@@ -104,11 +106,11 @@ NetOptions make_net_options(const ClusterSecret &secret, const Settings &setting
     return options;
 }
 
-DurableState choose_identity(StateFile &file, const ClusterSecret &secret, const Settings &settings) {
+Identity choose_identity(StateFile &file, const ClusterSecret &secret, const Settings &settings) {
     if (file.condition() == StateCondition::missing)
-        return fresh_state();
-    if (file.condition() == StateCondition::corrupt)
-        return replaced_state(file, "its checksum or its form is wrong");
+        return {fresh_state(), ""};
+    if (file.condition() != StateCondition::valid)
+        return replaced_state(file, describe(file.condition()), advice(file.condition()));
     const DurableState &loaded = file.loaded();
     // A voter stores a term before its server gets on that term's timeline.  A newer timeline was made behind
     // our back, by a promotion by hand, or the state is an old copy.  Such WAL would outrank that of the
@@ -122,7 +124,7 @@ DurableState choose_identity(StateFile &file, const ClusterSecret &secret, const
         throw std::runtime_error("the state directory belongs to node \"" + loaded.node_name +
                                  "\", but pg_ha.node_name is \"" + settings.node_name +
                                  "\": set the old name again, or give this server a state directory of its own");
-    return loaded;
+    return {loaded, ""};
 }
 
 } // namespace pg_ha

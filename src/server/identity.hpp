@@ -15,7 +15,11 @@ NetOptions make_net_options(const ClusterSecret &secret, const Settings &setting
 
 // The state this server goes on with: what the file says, or a new identity.  Throws
 // std::runtime_error with the reason if it must stay passive.
-DurableState choose_identity(StateFile &file, const ClusterSecret &secret, const Settings &settings);
+struct Identity {
+    DurableState state;
+    std::string why_new; // empty: the state that was found goes on
+};
+Identity choose_identity(StateFile &file, const ClusterSecret &secret, const Settings &settings);
 
 std::uint64_t strong_random(); // never 0
 

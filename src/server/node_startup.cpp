@@ -54,7 +54,7 @@ void require_valid(const Settings &settings) {
 } // namespace
 
 NodeWorker::Membership::Membership(const ClusterSecret &s)
-    : secret(s), settings(make_settings(s)), file(state_directory()), state(choose_identity(file, s, settings)),
+    : secret(s), settings(make_settings(s)), file(state_directory(), echo_file_name), identity(choose_identity(file, s, settings)),
       control(settings.node_name), peers(guc_peers) {
     require_valid(settings);
 }
@@ -69,7 +69,7 @@ std::string NodeWorker::why_passive() const {
         return RecoveryInProgress() ? "a standby cannot start a cluster" : "";
     if (!start_gate_is_member())
         return "no cluster yet: run SELECT ha_bootstrap() here, or clone this server from a member with pg_basebackup";
-    if (!RecoveryInProgress() && read_state(state_directory()).condition != StateCondition::valid)
+    if (!RecoveryInProgress() && read_state(state_directory(), echo_file_name).condition != StateCondition::valid)
         return std::string("PostgreSQL is writable and has the secret of a cluster, but no valid state in \"") +
                state_directory() + "\": restart it, and it joins as a standby";
     return "";
@@ -107,13 +107,14 @@ void NodeWorker::stay_passive(const std::string &why) {
 void NodeWorker::start_membership() {
     membership_ = std::make_unique<Membership>(read_secret(secret_file()));
     Membership &m = *membership_;
-    m.state.incarnation = static_cast<Incarnation>(raw(m.state.incarnation) + 1);
-    if (!m.file.save(m.state))
-        throw std::runtime_error(std::string("could not write the state file in \"") + state_directory() + "\"");
+    DurableState &state = m.identity.state;
+    if (!begin_run(state, m.file))
+        throw std::runtime_error(std::string("could not write the state file in \"") + state_directory() +
+                                 "\", or " + echo_file_name + " in the data directory");
     m.control.close_gate();
-    runtime_.open(make_net_options(m.secret, m.settings, m.state.self));
-    m.opened_as = m.state.self;
-    m.agent.emplace(Ports{runtime_, m.file, runtime_, m.control}, m.settings, m.state, m.control.sample().local,
+    runtime_.open(make_net_options(m.secret, m.settings, state.self));
+    m.opened_as = state.self;
+    m.agent.emplace(Ports{runtime_, m.file, runtime_, m.control}, m.settings, state, m.control.sample().local,
                     strong_random());
     m.agent->start();
     report_rejoin();

@@ -173,7 +173,10 @@ void NodeWorker::work() {
 void NodeWorker::write_status() {
     const Instant now = runtime_.now();
     if (agent()) {
-        fill_snapshot(agent()->status(), now, snapshot_.get());
+        Status status = agent()->status();
+        if (const std::string &why = membership_->identity.why_new; status.role == Role::joining && !why.empty())
+            status.reason += "; its state was not usable: " + why;
+        fill_snapshot(status, now, snapshot_.get());
         if (snapshot_->node_name[0] == '\0') // not admitted yet
             strlcpy(snapshot_->node_name, guc_node_name, sizeof(snapshot_->node_name));
         status_due_ = now + 2 * membership_->settings.heartbeat_interval;
@@ -213,6 +216,8 @@ void NodeWorker::shut_down(bool clean) {
     agent()->handle(ShuttingDown{clean});
     write_status();
     runtime_.flush(last_words);
+    if (DurableState last = agent()->durable(); clean)
+        save_apart(last, membership_->file); // copies of the directories made until now are told from them
 }
 
 void NodeWorker::demote_if_asked() {
@@ -269,7 +274,7 @@ void NodeWorker::report_rejoin() {
     if (report.empty())
         return;
     Membership &m = *membership_;
-    m.control.note(Note{Role::standby, Role::standby, m.state.term, m.control.sample().local.position, report});
+    m.control.note(Note{Role::standby, Role::standby, m.identity.state.term, m.control.sample().local.position, report});
 }
 
 } // namespace pg_ha

@@ -28,7 +28,7 @@ private:
         ClusterSecret secret;
         Settings settings;
         StateFile file;
-        DurableState state;
+        Identity identity;
         ServerControl control;
         std::optional<Agent> agent;
         std::string peers; // pg_ha.peers as the network knows it

@@ -51,11 +51,13 @@ bool sync_path(const char *path, int flags) {
 const char *why_standby() {
     if (guc_node_name[0] == '\0')
         return "pg_ha.node_name is not set, so this server cannot know whether it may be the primary";
-    const StateView view = read_state(state_directory());
+    const StateView view = read_state(state_directory(), echo_file_name);
     if (view.condition == StateCondition::missing)
         return "this server has no state of its own yet";
     if (view.condition == StateCondition::corrupt)
         return "its state file is not readable";
+    if (view.condition != StateCondition::valid)
+        return "its state directory and its data directory do not belong together any more";
     const Configuration &configuration = view.state.configuration;
     if (configuration.cluster != read_secret(secret_file()).cluster ||
         configuration.system_identifier != GetSystemIdentifier() || view.state.node_name != guc_node_name)

@@ -130,11 +130,11 @@ bool Checkers::elections_see(const Configuration &configuration, WalPoint commit
     for (int i = 0; i < world_.options.hosts; i++) {
         const Host &host = world_.host(i);
         const auto counts = [&](NodeId id) { return std::find(set.begin(), set.end(), id) != set.end(); };
-        // An identity that is lost can't elect any more; that it had the commit still counts.
-        const std::vector<NodeId> &lost = host.disk.lost_identities();
-        const bool member = (host.disk.state() && counts(host.disk.state()->self)) ||
-                            std::any_of(lost.begin(), lost.end(), counts);
+        const bool member = host.disk.state() && counts(host.disk.state()->self);
         holders += member && world_.wal.contains(host.postgres.wal, commit);
+        // An identity that is lost can't elect any more, with or without the commit.
+        const std::vector<NodeId> &lost = host.disk.lost_identities();
+        holders += static_cast<int>(std::count_if(lost.begin(), lost.end(), counts));
     }
     return holders >= configuration.sync.quorum;
 }

@@ -1,10 +1,22 @@
 // SPDX-License-Identifier: PostgreSQL
 //
-// How saves go wrong: refused, refused and yet stored, slow, or survived by nobody.
+// How saves go wrong: refused, refused and yet stored, slow, or survived by nobody; with the echo or without.
 #include "disk.hpp"
 #include "world.hpp"
 
 namespace pg_ha::sim {
+
+void Disk::write(const DurableState &state) {
+    state_ = state;
+    host_.postgres.echo = Echo{state.self, state.saves};
+}
+
+// As the state file does: an echo that a crash has left behind is brought up to date first.
+void Disk::write_state_only(const DurableState &state) {
+    if (state_)
+        host_.postgres.echo = Echo{state_->self, state.saves - 1};
+    state_ = state;
+}
 
 bool Disk::save(const DurableState &state) {
     World &world = host_.world;
@@ -12,24 +24,34 @@ bool Disk::save(const DurableState &state) {
         return false;
     const Options &options = world.options;
     const bool calm = !world.faults_on;
-    if (!calm && world.random.chance(options.save_crashes)) {
-        host_.doom(Doom::kill_all);
-        if (world.random.chance(0.5))
-            return false;
-    } else if (!calm && world.random.chance(options.save_fails)) {
-        world.trace(host_, "state file: save fails");
-        if (world.random.chance(0.5))
-            state_ = state; // it is there after all, but nobody knows
+    const bool dies = !calm && world.random.chance(options.save_crashes);
+    const bool fails = !dies && !calm && world.random.chance(options.save_fails);
+    if (dies || fails) {
+        const std::int64_t reached = world.random.below(3);
+        if (dies)
+            host_.doom(Doom::kill_all);
+        else
+            world.trace(host_, "state file: save fails");
+        if (reached == 1) // it is there after all, but nobody knows
+            write_state_only(state);
+        else if (reached == 2)
+            write(state);
         return false;
-    } else if (!calm && world.random.chance(options.save_stalls)) {
-        host_.stall(world.random.exponential(options.lease / 4));
     }
-    state_ = state;
-    if (host_.doomed())
-        return false;
+    if (!calm && world.random.chance(options.save_stalls))
+        host_.stall(world.random.exponential(options.lease / 4));
+    write(state);
     world.checkers.saved(host_, state);
     world.election.saved(host_, state);
     return true;
+}
+
+StateCondition Disk::condition() const {
+    return state_ ? judge(*state_, host_.postgres.echo) : StateCondition::missing;
+}
+
+const DurableState *Disk::usable() const {
+    return condition() == StateCondition::valid ? &*state_ : nullptr;
 }
 
 void Disk::lose() {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: PostgreSQL
 //
 // The state directory of one host.  What save() returned true for survives every crash; a save that
-// failed may or may not have reached the disk; and the process may die in the middle of one.
+// failed may or may not have reached the disk; and the process may die in the middle of one.  The echo of
+// each save lies in the data directory (Postgres::echo), and the two part when either is replaced.
 #pragma once
 
 #include "agent/ports.hpp"
+#include "agent/state_echo.hpp"
 
 #include <optional>
 #include <vector>
@@ -18,13 +20,18 @@ public:
     explicit Disk(Host &host) : host_(host) {}
 
     bool save(const DurableState &state) override;
+    void write(const DurableState &state); // with its echo, without any chance of failing
     const std::optional<DurableState> &state() const { return state_; }
-    void write(const DurableState &state) { state_ = state; } // without any chance of failing
-    void lose(); // the state directory is gone
+    // What the server goes on with when it starts; nothing: under a new identity.
+    const DurableState *usable() const;
+    StateCondition condition() const;
+    void lose(); // the state directory is gone, or of no use any more
     const std::vector<NodeId> &lost_identities() const { return lost_; } // oldest first
     void restarted(); // a new process reads the state
 
 private:
+    void write_state_only(const DurableState &state);
+
     Host &host_;
     std::optional<DurableState> state_;
     std::vector<NodeId> lost_;

@@ -7,6 +7,14 @@
 
 namespace pg_ha::sim {
 
+namespace {
+struct Calm final : StateStore { // the start is not where saves go wrong
+    explicit Calm(Disk &d) : disk(d) {}
+    bool save(const DurableState &state) override { return disk.write(state), true; }
+    Disk &disk;
+};
+} // namespace
+
 Settings Host::settings() const {
     const Options &o = world.options;
     Settings s;
@@ -39,7 +47,7 @@ void Host::start() {
     }
     if (postgres.half_rewound() && world.options.sabotage != Sabotage::half_rewound_opens)
         return postgres.run_helper();
-    const std::optional<DurableState> &state = disk.state();
+    const DurableState *state = disk.usable();
     const bool alone = state && state->configuration.voter_count() == 1 && state->configuration.is_voter(state->self);
     world.trace(*this, alone ? "server starts, alone" : "server starts as standby");
     postgres.start(!alone);
@@ -51,18 +59,20 @@ void Host::start_worker() {
         return;
     disk.restarted();
     DurableState state;
-    if (disk.state()) {
-        state = *disk.state();
-        state.incarnation = static_cast<Incarnation>(raw(state.incarnation) + 1);
+    if (const DurableState *found = disk.usable()) {
+        state = *found;
     } else {
+        if (disk.state())
+            world.trace(*this, std::string("the state is not usable: ") + describe(disk.condition()));
+        disk.lose();
         state.self = static_cast<NodeId>(world.random.next() | 1);
         if (world.options.sabotage == Sabotage::lost_state_keeps_identity && !disk.lost_identities().empty())
             state.self = disk.lost_identities().back();
         state.node_name = name;
-        state.incarnation = static_cast<Incarnation>(1);
         world.trace(*this, "new identity");
     }
-    disk.write(state);
+    Calm calm(disk);
+    begin_run(state, calm);
     doom_ = Doom::none;
     timer_at_ = 0;
     stalled_until_ = 0;
@@ -133,6 +143,10 @@ void Host::stop(bool clean) {
     handle(ShuttingDown{clean});
     if (!agent_)
         return; // died while doing it
+    if (DurableState last = agent_->durable(); clean) {
+        Calm calm(disk);
+        save_apart(last, calm);
+    }
     world.on(*this, Lane::worker, world.random.below(20 * millisecond), [this] { worker_gone(); });
     if (clean)
         return postgres.stop_clean();

@@ -50,24 +50,6 @@ void Operators::look(int index) {
     world_.after(lease / 2 + world_.random.below(lease), [this, index] { look(index); });
 }
 
-// With its state directory kept, the server stays the voter it was: right only if the primary's term is
-// not older than what it has promised.  Without, it comes back as somebody new.
-bool Operators::may_keep_identity(Host &host, Host &source) {
-    const Timeline timeline = world_.wal.branch(source.postgres.wal.branch).timeline;
-    return host.disk.state() && raw(host.disk.state()->term) <= raw(timeline);
-}
-
-// WAL of a term that the state file does not know would make a voter that can neither stand nor follow.
-void Operators::learn_term(Host &host, Host &source) {
-    DurableState state = *host.disk.state();
-    const Term term = static_cast<Term>(raw(world_.wal.branch(source.postgres.wal.branch).timeline));
-    if (term > state.term) {
-        state.term = term;
-        state.voted_for = NodeId::none;
-        host.disk.write(state);
-    }
-}
-
 Host *Operators::source_for(Host &host) {
     Host *source = world_.acting_primary();
     const bool usable = source && source != &host && !source->frozen &&
@@ -75,10 +57,11 @@ Host *Operators::source_for(Host &host) {
     return usable ? source : nullptr;
 }
 
-// pg_basebackup takes WAL and settings of its source; the state directory lies outside.
+// pg_basebackup takes WAL, settings and echo of its source; the state directory lies outside.
 void Operators::copy(Host &host, Host &source) {
     host.postgres.wal = source.postgres.wal;
     host.postgres.saved_rule = source.postgres.saved_rule;
+    host.postgres.echo = source.postgres.echo;
     world_.election.cloned(host, source);
     host.start();
 }
@@ -100,16 +83,14 @@ void Operators::swap(Host &host) {
     Host *source = source_for(host);
     if (!source || !usable(host) || !has_other_wal(host))
         return; // tries again when it looks again
-    const bool keep = !world_.can_lose_identity(host) || world_.random.chance(0.7);
-    if (keep && !may_keep_identity(host, *source))
-        return;
-    world_.trace(host, keep ? "operator has cloned it" : "operator has cloned it and removed its state directory");
+    if (!world_.can_lose_identity(host))
+        return; // its vote is needed; it is rewound by itself sooner or later
+    const bool removes_state = world_.random.chance(0.5);
+    world_.trace(host, removes_state ? "operator has cloned it and removed its state directory" : "operator has cloned it");
     host.kill_all();
     world_.election.wal_changes(host);
-    if (!keep)
+    if (removes_state)
         host.disk.lose();
-    else
-        learn_term(host, *source);
     copy(host, *source);
 }
 

@@ -24,12 +24,10 @@ private:
     void look(int index);
     void clone(Host &host);
     void swap(Host &host);
-    void learn_term(Host &host, Host &source);
     void copy(Host &host, Host &source);
     Host *source_for(Host &host);
     bool usable(Host &host) const;
     bool has_other_wal(Host &host);
-    bool may_keep_identity(Host &host, Host &source);
 
     World &world_;
     std::array<Time, hosts_max> unwell_since_{};

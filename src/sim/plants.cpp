@@ -57,6 +57,9 @@ const std::vector<Plant> &plants() {
         in_core("settled_at_once", Bug::settled_at_once),
         in_core("change_before_in_force", Bug::change_before_in_force),
         in_core("learner_counted", Bug::learner_counted),
+        in_core("echo_ignored", Bug::echo_ignored),
+        in_core("stale_incarnation_heard", Bug::stale_incarnation_heard),
+        in_core("cloned_identity_heard", Bug::cloned_identity_heard),
 #endif
         in_fakes("gate_stays_open", Sabotage::gate_stays_open),
         in_fakes("votes_forgotten", Sabotage::votes_forgotten),

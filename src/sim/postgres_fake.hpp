@@ -7,6 +7,7 @@
 #pragma once
 
 #include "agent/ports.hpp"
+#include "agent/state_echo.hpp"
 #include "options.hpp"
 #include "wal.hpp"
 
@@ -45,6 +46,7 @@ public:
 
     // -- data directory
     WalPoint wal;           // end of what is flushed
+    std::optional<Echo> echo; // pg_ha.echo
     StandbyRule saved_rule; // postgresql.auto.conf
     bool half_rewound() const { return rewind_ && rewind_->reached.branch != no_branch; }
     bool rewinding() const { return server_alive_ && rewind_; }

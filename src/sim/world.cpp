@@ -144,6 +144,7 @@ void World::set_up_ready_made() {
         DurableState state;
         state.self = by_host[static_cast<std::size_t>(i)].id;
         state.node_name = host(i).name;
+        state.saves = 1;
         state.incarnation = static_cast<Incarnation>(1);
         state.term = c.version.term;
         state.configuration = c;
@@ -172,9 +173,10 @@ Host *World::acting_primary() {
 bool World::could_elect(const Configuration &c, const Host *loser) const {
     std::size_t voters = 0, counted = 0;
     for (const std::unique_ptr<Host> &h : hosts_) {
-        if (h.get() == loser || !h->disk.state() || h->postgres.half_rewound())
+        const DurableState *state = h.get() == loser || h->postgres.half_rewound() ? nullptr : h->disk.usable();
+        if (!state)
             continue;
-        const NodeId id = h->disk.state()->self;
+        const NodeId id = state->self;
         voters += c.is_voter(id);
         counted += std::find(c.sync.set.begin(), c.sync.set.end(), id) != c.sync.set.end();
     }

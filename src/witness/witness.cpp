@@ -105,8 +105,7 @@ Witness::Witness(WitnessSettings settings)
     : settings_(std::move(settings)), source_(settings_.section), secret_(secret_of(settings_)),
       file_(open_state(settings_)), state_(choose_identity(file_, settings_, secret_, source_)), postgres_(source_),
       runtime_(callbacks()) {
-    state_.incarnation = static_cast<Incarnation>(raw(state_.incarnation) + 1);
-    if (!file_.save(state_))
+    if (!begin_run(state_, file_))
         fail("could not write the state file in \"" + settings_.state_directory + "\"", "Look at the disk and its free space.");
     wake_fd_ = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (wake_fd_ < 0)

@@ -94,6 +94,8 @@ public:
         MemberReport out;
         out.id = id<NodeId>();
         out.incarnation = id<Incarnation>();
+        out.instance = static_cast<Instance>(number32());
+        out.saves = number();
         out.sequence = number();
         out.role = static_cast<Role>(below(8));
         out.term = id<Term>();
@@ -142,15 +144,16 @@ public:
         case 6:
             return JoinRequest{member(1 + below(1000)), number()};
         default:
-            return Rejected{static_cast<Rejection>(below(5)), id<Incarnation>()};
+            return Rejected{static_cast<Rejection>(below(6)), id<Incarnation>(), static_cast<Instance>(number32())};
         }
     }
     Message message() {
         return {{number(), number()}, static_cast<NodeId>(1 + below(1000)), id<NodeId>(), id<Incarnation>(),
-                id<Term>(),           body()};
+                id<Term>(),           body(),
+                static_cast<Instance>(number32()), number()};
     }
     DurableState state() {
-        return {id<NodeId>(), name(), id<Incarnation>(), id<Term>(), id<NodeId>(), configuration()};
+        return {id<NodeId>(), name(), id<Incarnation>(), id<Term>(), id<NodeId>(), configuration(), number()};
     }
 
 private:
@@ -164,6 +167,8 @@ void expect_same(const Message &expected, const Message &actual) {
     EXPECT_EQ(expected.from, actual.from);
     EXPECT_EQ(expected.to, actual.to);
     EXPECT_EQ(expected.incarnation, actual.incarnation);
+    EXPECT_EQ(expected.instance, actual.instance);
+    EXPECT_EQ(expected.saves, actual.saves);
     EXPECT_EQ(expected.term, actual.term);
     ASSERT_EQ(expected.body.index(), actual.body.index());
     EXPECT_EQ(encode(expected), encode(actual));
@@ -214,6 +219,7 @@ void expect_same(const Message &expected, const Message &actual) {
     if (const auto *rejected = std::get_if<Rejected>(&expected.body)) {
         EXPECT_EQ(rejected->why, std::get<Rejected>(actual.body).why);
         EXPECT_EQ(rejected->incarnation, std::get<Rejected>(actual.body).incarnation);
+        EXPECT_EQ(rejected->instance, std::get<Rejected>(actual.body).instance);
     }
 }
 
@@ -371,9 +377,9 @@ TEST_F(Bounds, EnumerationsAreChecked) {
     message_.mutable_vote_reply()->set_refusal(10);
     EXPECT_FALSE(accepted());
     message_.clear_vote_reply();
-    message_.mutable_rejected()->set_why(4);
-    EXPECT_TRUE(accepted());
     message_.mutable_rejected()->set_why(5);
+    EXPECT_TRUE(accepted());
+    message_.mutable_rejected()->set_why(6);
     EXPECT_FALSE(accepted());
 }
 

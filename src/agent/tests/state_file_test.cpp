@@ -20,8 +20,10 @@ namespace {
 namespace fs = std::filesystem;
 constexpr std::size_t slot_bytes = 64 * 1024;
 
+// Saved once in each term, so the number of the save is that of the term.
 DurableState state_of(std::uint32_t term, std::size_t members = 3) {
     DurableState state;
+    state.saves = term;
     state.self = static_cast<NodeId>(11);
     state.node_name = "n1";
     state.incarnation = static_cast<Incarnation>(4);
@@ -91,7 +93,7 @@ TEST_F(StateFileTest, NewestStateIsReadBack) {
 }
 
 TEST_F(StateFileTest, LargestConfigurationFits) {
-    DurableState state = state_of(9, 32);
+    DurableState state = state_of(1, 32);
     for (Member &member : state.configuration.members) {
         member.name = std::string(63, 'n');
         member.peer.host = member.postgres.host = std::string(255, 'h');
@@ -110,11 +112,12 @@ TEST_F(StateFileTest, StateThatWouldNotComeBackIsRefused) {
     bad.node_name = "not a name";
     EXPECT_FALSE(file.save(bad));
     EXPECT_EQ(state_of(1), read_state(directory_).state);
-    ASSERT_TRUE(file.save(state_of(3)));
-    EXPECT_EQ(state_of(3), read_state(directory_).state);
+    ASSERT_TRUE(file.save(state_of(2)));
+    EXPECT_EQ(state_of(2), read_state(directory_).state);
+    EXPECT_FALSE(file.save(state_of(4))) << "two saves apart is the mark of an old copy";
 }
 
-// Generation 1 lies in slot 1, generation 2 in slot 0.  The third write goes to slot 1.
+// Save 1 lies in slot 1, save 2 in slot 0.  The third write goes to slot 1.
 TEST_F(StateFileTest, TornWriteLeavesThePreviousState) {
     save(1, 2);
     const std::string before = slurp(path_);
@@ -142,15 +145,15 @@ TEST_F(StateFileTest, TornWriteLeavesThePreviousState) {
 TEST_F(StateFileTest, WritingGoesOnAfterATornWrite) {
     save(1, 3);
     std::string bytes = slurp(path_);
-    bytes[slot_bytes + 40] ^= 1; // generation 3
+    bytes[slot_bytes + 40] ^= 1; // save 3
     spill(path_, bytes);
     {
         StateFile file(directory_);
         ASSERT_EQ(StateCondition::valid, file.condition());
         ASSERT_EQ(state_of(2), file.loaded());
-        ASSERT_TRUE(file.save(state_of(5)));
+        ASSERT_TRUE(file.save(state_of(3, 5)));
     }
-    EXPECT_EQ(state_of(5), read_state(directory_).state);
+    EXPECT_EQ(state_of(3, 5), read_state(directory_).state);
 }
 
 TEST_F(StateFileTest, EveryFlippedBitIsFound) {
@@ -193,12 +196,113 @@ TEST_F(StateFileTest, SetAsideKeepsTheEvidenceAndStartsEmpty) {
         ASSERT_EQ(StateCondition::corrupt, file.condition());
         file.set_aside();
         EXPECT_EQ(StateCondition::missing, file.condition());
-        EXPECT_EQ("rubbish", slurp(path_ + ".corrupt"));
+        EXPECT_EQ("rubbish", slurp(path_ + ".unusable"));
         EXPECT_FALSE(fs::exists(path_));
         ASSERT_TRUE(file.save(state_of(1)));
         EXPECT_EQ(StateCondition::valid, file.condition());
     }
     EXPECT_EQ(state_of(1), read_state(directory_).state);
+}
+
+// ---- the echo --------------------------------------------------------------------------------------------
+
+class EchoTest : public StateFileTest {
+protected:
+    void SetUp() override {
+        StateFileTest::SetUp();
+        data_ = root_ + "/node";
+        fs::create_directory(data_);
+        echo_ = data_ + "/" + echo_file_name;
+    }
+    void save(std::uint32_t from_term, std::uint32_t to_term) {
+        StateFile file(directory_, echo_);
+        for (std::uint32_t term = from_term; term <= to_term; ++term)
+            ASSERT_TRUE(file.save(state_of(term)));
+    }
+    StateCondition found() const {
+        const StateCondition condition = StateFile(directory_, echo_).condition();
+        EXPECT_EQ(condition, read_state(directory_, echo_).condition) << "the start gate sees the same";
+        return condition;
+    }
+
+    std::string data_, echo_;
+};
+
+TEST_F(EchoTest, EverySaveIsEchoed) {
+    for (std::uint32_t term = 1; term <= 5; ++term) {
+        save(term, term);
+        EXPECT_EQ((Echo{static_cast<NodeId>(11), term}), read_echo(echo_));
+        EXPECT_EQ(StateCondition::valid, found());
+    }
+    EXPECT_EQ(32u, fs::file_size(echo_));
+}
+
+TEST_F(EchoTest, AnOldCopyOfEitherIsTold) {
+    save(1, 3);
+    const std::string state = slurp(path_), echo = slurp(echo_);
+    save(4, 5);
+    const std::string newer = slurp(path_), newer_echo = slurp(echo_);
+    spill(path_, state);
+    EXPECT_EQ(StateCondition::old_state, found());
+    EXPECT_EQ(state, slurp(path_)) << "evidence stays";
+    spill(path_, newer);
+    EXPECT_EQ(StateCondition::valid, found());
+    spill(echo_, echo);
+    EXPECT_EQ(StateCondition::old_data, found());
+    spill(path_, state);
+    EXPECT_EQ(StateCondition::valid, found()) << "both restored together: only the peers can tell";
+    spill(echo_, newer_echo);
+    StateFile file(directory_, echo_);
+    EXPECT_FALSE(file.save(state_of(4))) << "it has no vote to store";
+    file.set_aside();
+    EXPECT_EQ(state, slurp(path_ + ".unusable"));
+    EXPECT_TRUE(file.save(state_of(1)));
+    EXPECT_EQ((Echo{static_cast<NodeId>(11), 1}), read_echo(echo_));
+}
+
+TEST_F(EchoTest, ACrashBetweenStateAndEchoCostsNothing) {
+    save(1, 2);
+    const std::string echo = slurp(echo_);
+    save(3, 3);
+    spill(echo_, echo);
+    EXPECT_EQ(StateCondition::valid, found());
+    save(4, 4); // and again
+    EXPECT_EQ((Echo{static_cast<NodeId>(11), 4}), read_echo(echo_));
+    // The second crash comes between its two writes: the echo must have been brought up to 3 before.
+    write_echo(echo_, {static_cast<NodeId>(11), 3});
+    EXPECT_EQ(StateCondition::valid, found());
+}
+
+TEST_F(EchoTest, ADataDirectoryThatHasSeenAnotherNodeIsForeign) {
+    save(1, 2);
+    const std::string echo = slurp(echo_);
+    fs::remove(echo_);
+    EXPECT_EQ(StateCondition::foreign_data, found());
+    ASSERT_TRUE(write_echo(echo_, {static_cast<NodeId>(12), 2}));
+    EXPECT_EQ(StateCondition::foreign_data, found());
+    for (std::size_t byte = 0; byte < echo.size(); ++byte) {
+        std::string bad = echo;
+        bad[byte] = static_cast<char>(bad[byte] ^ 1);
+        spill(echo_, bad);
+        EXPECT_EQ(StateCondition::foreign_data, found()) << "byte " << byte;
+    }
+    spill(echo_, echo.substr(0, 31));
+    EXPECT_EQ(StateCondition::foreign_data, found());
+    fs::remove(path_);
+    EXPECT_EQ(StateCondition::missing, found()) << "a clone has its source's echo and no state yet";
+    save(1, 1);
+    EXPECT_EQ(StateCondition::valid, found());
+}
+
+TEST_F(EchoTest, ASaveThatCannotBeEchoedDoesNotCount) {
+    save(1, 1);
+    StateFile file(directory_, echo_);
+    fs::remove(echo_);
+    fs::create_directory(echo_);
+    EXPECT_FALSE(file.save(state_of(2)));
+    fs::remove(echo_);
+    EXPECT_TRUE(file.save(state_of(2))) << "the same one again";
+    EXPECT_EQ((Echo{static_cast<NodeId>(11), 2}), read_echo(echo_));
 }
 
 TEST_F(StateFileTest, CrashWhileTheFileIsMadeLeavesItMissing) {

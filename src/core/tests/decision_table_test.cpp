@@ -298,7 +298,7 @@ std::vector<Happening> all_events() {
         return JoinRequest{{id(from), "n1", MemberKind::data, false, {"h", 1}, {"h", 2}, 100}, 0};
     });
     for (const Rejection why : {Rejection::name_in_use, Rejection::wrong_system, Rejection::stale_incarnation,
-                                Rejection::not_member, Rejection::cluster_full})
+                                Rejection::not_member, Rejection::cluster_full, Rejection::cloned_identity})
         add_message(list, std::string("Rejected (") + to_string(why) + ")", {other_primary}, [=](Subject &, unsigned, unsigned) {
             return Rejected{why, static_cast<Incarnation>(7)};
         });

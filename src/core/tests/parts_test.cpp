@@ -74,7 +74,7 @@ TEST(MemberTable, NewsThroughOthersKeepsAMemberFromBeingUnreachable) {
     report.incarnation = static_cast<Incarnation>(1);
     report.sequence = 1;
     EXPECT_EQ(table.liveness(id(2), s, at(0)), Liveness::unreachable);
-    table.heard(id(2), report.incarnation, at(1000));
+    table.heard(id(2), {report.incarnation}, at(1000));
     table.learn(report, at(1000));
     EXPECT_EQ(table.liveness(id(2), s, at(1500)), Liveness::alive);
     EXPECT_EQ(table.liveness(id(2), s, at(2900)), Liveness::suspect);
@@ -84,15 +84,46 @@ TEST(MemberTable, NewsThroughOthersKeepsAMemberFromBeingUnreachable) {
     EXPECT_EQ(table.liveness(id(2), s, at(9000)), Liveness::unreachable);
 }
 
-TEST(MemberTable, AnOldIncarnationIsRefused) {
+Run run(std::uint64_t incarnation, unsigned instance, std::uint64_t saves) {
+    return {static_cast<Incarnation>(incarnation), static_cast<Instance>(instance), saves};
+}
+
+TEST(MemberTable, ARunThatBeganWithAStateLeftBehindIsAnOldCopy) {
+    MemberTable table;
+    EXPECT_EQ(table.heard(id(2), run(5, 11, 5), at(10)), Hearing::accepted);
+    EXPECT_EQ(table.heard(id(2), run(5, 11, 9), at(20)), Hearing::accepted) << "it saves as it goes";
+    EXPECT_EQ(table.heard(id(2), run(9, 12, 10), at(30)), Hearing::old_copy) << "of the same start, restored later";
+    EXPECT_EQ(table.heard(id(2), run(4, 13, 5), at(30)), Hearing::old_copy);
+    EXPECT_EQ(table.heard(id(2), run(10, 14, 11), at(40)), Hearing::accepted) << "it was restarted";
+    EXPECT_EQ(table.heard(id(2), run(5, 11, 9), at(50)), Hearing::late) << "last words of the run before";
+    EXPECT_EQ(table.find(id(2))->heard, at(40)) << "who is not accepted is not alive either";
+}
+
+TEST(MemberTable, OfTwoServersWithOneIdentityTheSecondIsRefused) {
+    MemberTable table;
+    EXPECT_EQ(table.heard(id(2), run(5, 11, 6), at(10)), Hearing::accepted);
+    EXPECT_EQ(table.heard(id(2), run(5, 12, 6), at(20)), Hearing::cloned);
+    EXPECT_TRUE(table.refused_first(id(2)));
+    EXPECT_FALSE(table.refused_first(id(2))) << "said once";
+    EXPECT_EQ(table.heard(id(2), run(5, 11, 6), at(30)), Hearing::accepted);
+    EXPECT_EQ(table.heard(id(2), run(7, 13, 8), at(40)), Hearing::accepted);
+    EXPECT_TRUE(table.refused_first(id(2))) << "and again of another run";
+}
+
+TEST(MemberTable, OthersTellHowFarAnIdentityHasCome) {
     MemberTable table;
     MemberReport report;
     report.id = id(2);
     report.incarnation = static_cast<Incarnation>(5);
-    table.heard(id(2), report.incarnation, at(10));
+    report.instance = static_cast<Instance>(11);
+    report.saves = 8;
+    report.sequence = 1;
     table.learn(report, at(10));
-    EXPECT_FALSE(table.heard(id(2), static_cast<Incarnation>(4), at(20)));
-    EXPECT_TRUE(table.heard(id(2), static_cast<Incarnation>(6), at(30)));
+    EXPECT_EQ(table.heard(id(2), run(7, 12, 8), at(20)), Hearing::old_copy);
+    report.incarnation = static_cast<Incarnation>(3);
+    report.sequence = 100;
+    table.learn(report, at(30));
+    EXPECT_EQ(table.find(id(2))->report.sequence, 1u) << "what others say of an old copy does not count either";
 }
 
 TEST(MemberTable, RowsArePassedOnInTurn) {

@@ -149,7 +149,7 @@ private:
     }
 
     void start(Server &s) {
-        s.disk.incarnation = static_cast<Incarnation>(raw(s.disk.incarnation) + 1);
+        s.disk.incarnation = static_cast<Incarnation>(++s.disk.saves);
         s.node = std::make_unique<Node>(s.settings, s.disk, s.local, raw(s.disk.self), now_);
         perform(s, s.node->start(now_));
     }

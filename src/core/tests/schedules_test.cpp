@@ -133,6 +133,57 @@ TEST_F(Schedule, ARejectedMemberKeepsItsVote) {
     EXPECT_EQ(node->durable().configuration, Configuration{});
 }
 
+// I2: whoever remembers is enough.  Even a primary gives way: its commits might be counted twice.
+TEST_F(Schedule, AnOldCopyLosesItsIdentityByAnyonesWord) {
+    for (const Rejection why : {Rejection::stale_incarnation, Rejection::cloned_identity}) {
+        disk.configuration = three_voters();
+        start(2);
+        hear(3, 0, Rejected{why, disk.incarnation, static_cast<Instance>(raw(node->instance()) ^ 2)});
+        EXPECT_EQ(role(), Role::standby) << "another run is meant";
+        hear(3, 0, Rejected{why, disk.incarnation, node->instance()});
+        EXPECT_EQ(role(), Role::joining);
+        EXPECT_NE(disk.self, id(2));
+        EXPECT_EQ(disk.configuration, Configuration{});
+    }
+}
+
+TEST_F(Schedule, APrimaryThatIsAnOldCopyIsFencedAndRestarts) {
+    start_as_primary();
+    hear(2, 1, Rejected{Rejection::stale_incarnation, disk.incarnation, node->instance()});
+    EXPECT_EQ(role(), Role::deposed);
+    EXPECT_NE(disk.self, id(1));
+    pass(milliseconds(500));
+    EXPECT_EQ(all<Demote>().size(), 1u);
+}
+
+TEST_F(Schedule, WhoSpeaksAsAnOldCopyIsToldAndNotHeard) {
+    start(2);
+    Received restored{{cluster, id(3), id(2), static_cast<Incarnation>(6), term(5), Heartbeat{}}};
+    Received real = restored;
+    real.message.incarnation = static_cast<Incarnation>(4);
+    real.message.saves = 9;
+    real.message.term = term(1);
+    std::get<Heartbeat>(real.message.body).self = report(3, 1);
+    step(real);
+    out.clear();
+    restored.message.instance = static_cast<Instance>(77);
+    step(restored);
+    step(restored);
+    ASSERT_EQ(sent<Rejected>().size(), 2u);
+    EXPECT_EQ(sent<Rejected>()[0].why, Rejection::stale_incarnation);
+    EXPECT_EQ(sent<Rejected>()[0].instance, static_cast<Instance>(77));
+    EXPECT_EQ(all<Note>().size(), 1u) << "loud, but once";
+    EXPECT_EQ(node->durable().term, term(1));
+}
+
+// Weeks may pass without an election.  A copy of the data directory has to be told from the real one all the same.
+TEST_F(Schedule, TheStateIsSavedAgainNowAndThen) {
+    start(2);
+    const std::uint64_t before = disk.saves;
+    pass(std::chrono::minutes(6));
+    EXPECT_GE(disk.saves, before + 2);
+}
+
 // The primary and one more have died; what is left knows each other only by a record that this voter missed.
 TEST_F(Schedule, AVoterLearnsOfAMissedRecordFromItsPeers) {
     start(3);

@@ -11,7 +11,7 @@ Host::Host(Cluster &cluster, unsigned index, const Settings &settings, const Dur
     : cluster_(cluster), index_(index), settings_(settings), disk_(state), local_(local) {}
 
 void Host::start(std::uint64_t seed) {
-    disk_.incarnation = static_cast<Incarnation>(raw(disk_.incarnation) + 1);
+    begin_run(disk_, *this);
     agent_ = std::make_unique<Agent>(Ports{*this, *this, *this, *this}, settings_, disk_, local_, seed);
     running_ = true;
     agent_->start();
