@@ -6,7 +6,10 @@
 
 namespace pg_ha::sim {
 
-Host::Host(World &w, int i) : world(w), index(i), name("n" + std::to_string(i + 1)), disk(*this), postgres(*this) {}
+Host::Host(World &w, int i)
+    : world(w), index(i), name("n" + std::to_string(i + 1)), disk(*this), postgres(*this), no_server_(postgres) {}
+
+bool Host::witness() const { return index >= world.options.hosts - world.options.witnesses; }
 
 // ---- clock -----------------------------------------------------------------------------------------
 
@@ -150,7 +153,7 @@ void Host::on_timer(Time armed_for) {
 void Host::sample() {
     if (!agent_)
         return;
-    world.on(*this, Lane::worker, wake_time(), [this] { handle(postgres.sample()); });
+    world.on(*this, Lane::worker, wake_time(), [this] { handle(control().sample()); });
 }
 
 // ---- ports -------------------------------------------------------------------------------------------

@@ -17,6 +17,27 @@ namespace pg_ha::sim {
 
 class World;
 
+// What a witness has where others have PostgreSQL.  Its process is played by the server's fake, which
+// holds no WAL and opens no stream.
+class NoServer final : public PostgresControl {
+public:
+    explicit NoServer(Postgres &process) : process_(process) {}
+    LocalState close_gate() override { return {}; }
+    Sampled sample() override { return {}; }
+    void open_gate(const OpenGate &) override {}
+    void set_lease(Instant) override {}
+    void settled() override {}
+    void promote(Term) override {}
+    void demote(const std::string &) override {}
+    void rejoin(const Rejoin &) override {}
+    void apply_sync(const ApplySync &) override {}
+    void note(const Note &note) override { process_.note(note); }
+    void trace(const std::string &line) override { process_.trace(line); }
+
+private:
+    Postgres &process_;
+};
+
 // How a process that is in the middle of a step will end, once the step is over.
 enum class Doom : std::uint8_t { none, rejoin, demote, kill_all };
 
@@ -30,6 +51,8 @@ public:
     const std::string name;
     Disk disk;
     Postgres postgres;
+    bool witness() const;
+    PostgresControl &control() { return witness() ? static_cast<PostgresControl &>(no_server_) : postgres; }
     NodeId id() const { return agent_ ? agent_->durable().self : NodeId::none; }
 
     // -- machine
@@ -87,6 +110,7 @@ private:
     Settings settings() const;
     Time wake_time();
 
+    NoServer no_server_;
     std::unique_ptr<Agent> agent_;
     NodeId handshake_id_ = NodeId::none;
     std::array<std::uint32_t, lane_count> epochs_{};

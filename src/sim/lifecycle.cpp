@@ -28,6 +28,12 @@ Settings Host::settings() const {
     s.synchronous = o.synchronous;
     s.max_lag_on_failover = o.max_lag;
     s.priority = static_cast<std::uint16_t>(o.priority[static_cast<std::size_t>(index)]);
+    if (witness()) {
+        s.kind = MemberKind::witness;
+        s.system_identifier = 0;
+        s.postgres = {};
+        s.priority = 0;
+    }
     s.tracing = world.tracing();
     return s;
 }
@@ -80,7 +86,7 @@ void Host::start_worker() {
     handshake_id_ = state.self;
     world.checkers.started(*this, state);
     world.election.read_state(*this);
-    agent_ = std::make_unique<Agent>(Ports{*this, disk, *this, postgres}, settings(), state, postgres.local_state(),
+    agent_ = std::make_unique<Agent>(Ports{*this, disk, *this, control()}, settings(), state, control().sample().local,
                                      world.random.next());
     world.trace(*this, "worker starts, incarnation " + std::to_string(raw(state.incarnation)));
     set_peers({});

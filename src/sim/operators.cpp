@@ -13,6 +13,8 @@ void Operators::begin() {
 
 // Compared with the acting primary: does this standby have WAL of another history?
 bool Operators::has_other_wal(Host &host) {
+    if (host.witness())
+        return false;
     Host *primary = world_.acting_primary();
     return primary && primary != &host && host.postgres.in_recovery &&
            !world_.wal.contains(primary->postgres.wal, host.postgres.wal) && !host.postgres.streaming();
@@ -67,6 +69,8 @@ void Operators::copy(Host &host, Host &source) {
 }
 
 void Operators::join(Host &host) {
+    if (host.witness())
+        return host.start(); // there is nothing to clone
     host.restarting = true;
     if (Host *source = source_for(host))
         return copy(host, *source);

@@ -115,6 +115,9 @@ Options draw_options(std::uint64_t seed) {
     draw_cluster(o, r);
     draw_quality(o, r);
     draw_faults(o, r);
+    Random witness(seed ^ 0x2545F4914F6CDD1Dull); // of its own: seeds without witnesses stay what they were
+    if ((o.hosts == 3 || o.hosts == 5) && witness.chance(0.2))
+        o.witnesses = static_cast<int>(witness.between(1, o.hosts / 2));
     return o;
 }
 
@@ -123,12 +126,12 @@ std::string describe(const Options &o) {
     auto ms = [](Time t) { return static_cast<double>(t) / static_cast<double>(millisecond); };
     std::snprintf(
         line, sizeof line,
-        "  hosts %d (%s), %s, lease %.0f ms, heartbeat %.0f ms, clocks up to %+.1f %%, first timeline %u%s\n"
+        "  hosts %d, %d witnesses (%s), %s, lease %.0f ms, heartbeat %.0f ms, clocks up to %+.1f %%, first timeline %u%s\n"
         "  network: delay %.2f + %.2f ms, spikes %.2f %%, loss %.2f %%; worker wakes in %.2f ms, late %.2f %%\n"
         "  disks: flush %.2f ms, save fails %.1f %%, crashes %.1f %%, stalls %.1f %%; promotion %.0f ms, "
         "settings %.0f ms, replay %.0f ms\n"
         "  clients: %d sessions a host, think %.0f ms, records %llu bytes\n  faults (mean ms between):",
-        o.hosts, o.ready_made ? "all voters" : "bootstrap and join", o.synchronous ? "synchronous" : "asynchronous",
+        o.hosts, o.witnesses, o.ready_made ? "all voters" : "bootstrap and join", o.synchronous ? "synchronous" : "asynchronous",
         ms(o.lease), ms(o.heartbeat), static_cast<double>(std::abs(o.clock_ppm[0])) / 10000.0, o.first_timeline,
         o.through_codec ? ", through the codec" : "", ms(o.delay), ms(o.jitter), o.spike_chance * 100, o.loss * 100,
         ms(o.wake), o.late_chance * 100, ms(o.flush), o.save_fails * 100, o.save_crashes * 100, o.save_stalls * 100,

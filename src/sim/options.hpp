@@ -61,6 +61,7 @@ struct Options {
     bool judged = true;  // by the checkers; otherwise it goes on whatever happens
 
     int hosts = 3;
+    int witnesses = 0; // of these, the last: they vote and have no data
     bool ready_made = false; // start from a configuration in which everybody votes
     bool synchronous = true;
     std::uint32_t first_timeline = 1;

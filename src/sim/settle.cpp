@@ -46,8 +46,9 @@ std::string World::obstacle(bool wholly) {
     if (voters != expected || truth.configuration.voter_count() != expected)
         return std::to_string(voters) + " live voters of " + std::to_string(truth.configuration.voter_count()) +
                ", expected " + std::to_string(expected);
+    const std::size_t data = expected - static_cast<std::size_t>(options.witnesses);
     if (options.synchronous &&
-        (truth.configuration.sync.set.size() != expected || truth.configuration.sync.quorum != expected / 2 + 1))
+        (truth.configuration.sync.set.size() != data || truth.configuration.sync.quorum != data / 2 + 1))
         return "sync rule " + std::to_string(truth.configuration.sync.quorum) + " of " +
                std::to_string(truth.configuration.sync.set.size());
     return truth.configuration_in_force ? "" : "configuration is not in force";
@@ -63,7 +64,7 @@ std::string World::member_obstacle(Host &h, Host &primary, const Status &truth) 
         return status.role == Role::primary ? "" : "writes without being primary";
     if (status.role != Role::standby)
         return std::string("is ") + to_string(status.role) + ": " + status.reason;
-    if (!h.postgres.streaming() || h.postgres.upstream() != primary.index)
+    if (!h.witness() && (!h.postgres.streaming() || h.postgres.upstream() != primary.index))
         return "does not stream from the primary: " + status.reason;
     return truth.configuration.find(h.id()) ? "" : "is not a member";
 }

@@ -103,6 +103,9 @@ void World::housekeeping(int index) {
 void World::set_up_bootstrap() {
     const BranchId root = wal.create(static_cast<Timeline>(options.first_timeline), {}, 0, 0);
     Host &first = host(0);
+    for (const std::unique_ptr<Host> &h : hosts_)
+        if (h->witness())
+            h->postgres.wal = {root, 0};
     first.postgres.wal = {root, first_lsn};
     first.postgres.start(false);
     first.start_worker();
@@ -121,24 +124,25 @@ void World::set_up_ready_made() {
     c.system_identifier = system_identifier;
     c.version = {static_cast<Term>(options.first_timeline), 1};
     c.synchronous = options.synchronous;
-    unsigned everybody = 0;
+    unsigned servers = 0;
     for (int i = 0; i < options.hosts; i++) {
         const std::string &name = host(i).name;
         c.members.push_back({static_cast<NodeId>(random.next() | 1),
                              name,
-                             MemberKind::data,
+                             host(i).witness() ? MemberKind::witness : MemberKind::data,
                              true,
                              {name, static_cast<std::uint16_t>(peer_port_base + i)},
                              {name, static_cast<std::uint16_t>(postgres_port_base + i)},
-                             static_cast<std::uint16_t>(options.priority[static_cast<std::size_t>(i)])});
-        everybody |= 1u << i;
+                             static_cast<std::uint16_t>(host(i).witness() ? 0 : options.priority[static_cast<std::size_t>(i)])});
+        servers |= host(i).witness() ? 0 : 1u << i;
     }
     const std::vector<Member> by_host = c.members;
     std::sort(c.members.begin(), c.members.end(), [](const Member &a, const Member &b) { return a.id < b.id; });
     if (options.synchronous) {
         for (const Member &member : c.members)
-            c.sync.set.push_back(member.id);
-        c.sync.quorum = static_cast<std::uint16_t>(options.hosts / 2 + 1);
+            if (member.kind == MemberKind::data)
+                c.sync.set.push_back(member.id);
+        c.sync.quorum = static_cast<std::uint16_t>(c.sync.set.size() / 2 + 1);
     }
     for (int i = 0; i < options.hosts; i++) {
         DurableState state;
@@ -149,9 +153,9 @@ void World::set_up_ready_made() {
         state.term = c.version.term;
         state.configuration = c;
         host(i).disk.write(state);
-        host(i).postgres.wal = {root, first_lsn};
+        host(i).postgres.wal = {root, host(i).witness() ? 0 : first_lsn};
         if (options.synchronous)
-            host(i).postgres.saved_rule = {everybody, options.hosts / 2};
+            host(i).postgres.saved_rule = {servers, c.sync.quorum - 1};
         after(random.below(options.lease), [this, i] { host(i).start(); });
     }
 }
