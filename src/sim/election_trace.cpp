@@ -12,6 +12,7 @@ namespace pg_ha::sim {
 Options options_of_model(Options options) {
     options.hosts = options.hosts == 5 ? 5 : 3;
     options.ready_made = options.synchronous = true;
+    options.witnesses = 0;
     options.judged = false; // the model is the judge
     options.fault_every[static_cast<std::size_t>(Fault::state_loss)] = 0;
     return options;
