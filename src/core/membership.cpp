@@ -6,20 +6,41 @@
 #include "quorum.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace pg_ha {
 
 namespace {
 
-// S shall be all data voters that stay, w their majority; nothing in asynchronous mode.
+// S shall be all data voters that stay and are not lost; nothing in asynchronous mode.  Of the lost members of
+// S so many stay that min_sync_standbys is kept: then commits wait for them, or for others to come in.
 std::vector<NodeId> wanted_set(const Configuration &current, const MembershipFacts &facts) {
-    std::vector<NodeId> set;
+    std::vector<NodeId> set, lost;
     if (!facts.synchronous)
         return set;
-    for (const Member &member : current.members)
-        if (member.voter && member.kind == MemberKind::data && !facts.replaced.contains(member.id))
+    std::size_t counted = 0;
+    for (const Member &member : current.members) {
+        if (!member.voter || member.kind != MemberKind::data || facts.replaced.contains(member.id))
+            continue;
+        const bool counts = contains(current.sync.set, member.id);
+        if (!facts.lost.contains(member.id)) {
             set.push_back(member.id);
+            counted += counts;
+        } else if (counts) {
+            lost.push_back(member.id);
+        }
+    }
+    for (NodeId id : lost)
+        if (counted < facts.min_sync_standbys + 1u) {
+            set.push_back(id);
+            ++counted;
+        }
     return set;
+}
+
+std::string why_lost(const MembershipFacts &facts, NodeId id) {
+    auto it = facts.lost.find(id);
+    return it == facts.lost.end() ? "" : ": " + it->second;
 }
 
 std::optional<MembershipStep> sync_step(const Configuration &current, const MembershipFacts &facts) {
@@ -50,8 +71,9 @@ std::optional<MembershipStep> sync_step(const Configuration &current, const Memb
     // Only as far as there are members to meet it: one that is gone would stop all writes, and gaining another
     // is the way on.
     const auto present = static_cast<std::size_t>(
-        std::count_if(now.set.begin(), now.set.end(), [&](NodeId id) { return facts.caught_up.contains(id); }));
-    if (now.quorum < majority(staying) && now.quorum < present) {
+        std::count_if(now.set.begin(), now.set.end(), [&](NodeId id) { return facts.ready.contains(id); }));
+    const std::size_t quorum = write_quorum(staying, facts.min_sync_standbys);
+    if (now.quorum < quorum && now.quorum < present) {
         ++next.quorum;
         step.postgres_first = !planted(Bug::raise_w_in_record_first);
         step.reason = "write quorum raised to " + std::to_string(next.quorum);
@@ -59,22 +81,26 @@ std::optional<MembershipStep> sync_step(const Configuration &current, const Memb
     }
     // S first, then w: those who leave acknowledge nothing anyway, while each step down of w with them still
     // in S would ask one more member of S to answer an election.
-    if (now.quorum > majority(staying) && (staying == now.set.size() || now.quorum > staying)) {
+    if (now.quorum > quorum && (staying == now.set.size() || now.quorum > staying)) {
         --next.quorum;
         step.postgres_first = planted(Bug::lower_w_in_postgres_first);
         step.reason = "write quorum lowered to " + std::to_string(next.quorum);
+        const char *separator = ": ";
+        for (NodeId id : now.set)
+            if (!contains(wanted, id) && facts.lost.contains(id))
+                step.reason += std::exchange(separator, ", ") + current.find(id)->name + " is " + facts.lost.at(id);
         return step;
     }
     if (staying < now.set.size()) {
         auto leaving = std::find_if(next.set.begin(), next.set.end(), [&](NodeId id) { return !contains(wanted, id); });
         const Member *member = current.find(*leaving);
-        step.reason = "sync set loses " + (member ? member->name : std::string("a removed member"));
-        step.postgres_first = true;
+        step.reason = "sync set loses " + (member ? member->name : std::string("a removed member")) + why_lost(facts, *leaving);
+        step.postgres_first = !planted(Bug::leave_in_record_first);
         next.set.erase(leaving);
         return step;
     }
     for (NodeId id : wanted) {
-        if (contains(now.set, id) || !facts.caught_up.contains(id))
+        if (contains(now.set, id) || (!facts.ready.contains(id) && !planted(Bug::enter_not_caught_up)))
             continue;
         next.set.push_back(id);
         std::sort(next.set.begin(), next.set.end());
@@ -160,6 +186,28 @@ std::optional<MembershipStep> voter_step(const Configuration &current, const Mem
 }
 
 } // namespace
+
+SyncRule first_rule(const SyncRule &before, NodeId winner, const std::set<NodeId> &answered,
+                    const std::set<NodeId> &equal, unsigned min_sync_standbys) {
+    SyncRule all = before; // the winner counts as one of the w, so it must be in S; the same w of more members is safe
+    if (all.set.empty() || planted(Bug::winner_outside_sync_set))
+        return all;
+    if (!contains(all.set, winner))
+        all.set.insert(std::lower_bound(all.set.begin(), all.set.end(), winner), winner);
+    SyncRule there;
+    std::size_t have = 0;
+    for (NodeId id : all.set)
+        if (id == winner || answered.contains(id)) {
+            there.set.push_back(id);
+            have += id == winner || equal.contains(id) || planted(Bug::first_record_unsafe);
+        }
+    const std::size_t quorum = write_quorum(there.set.size(), min_sync_standbys);
+    const bool enough = there.set.size() >= all.quorum && !planted(Bug::first_record_unsafe);
+    if (enough || there.set.size() < min_sync_standbys + 1u || have < quorum)
+        return all;
+    there.quorum = static_cast<std::uint16_t>(quorum);
+    return there;
+}
 
 std::optional<MembershipStep> next_step(const Configuration &current, const MembershipFacts &facts) {
     if (current.synchronous != facts.synchronous) {

@@ -22,7 +22,10 @@ struct MembershipFacts {
     std::set<NodeId> caught_up;       // learners and standbys that stream and are near the end of the WAL
     std::set<NodeId> replaced;        // dead identities whose name a new node asks for
     std::map<NodeId, Member> applicants; // nodes that asked for admission, or members whose addresses changed
+    std::set<NodeId> ready;           // of them, those that commits may be made to wait for
+    std::map<NodeId, std::string> lost; // members of S that have not been heard, or not streamed, for a while: why
     bool synchronous = true;
+    unsigned min_sync_standbys = 0;   // S keeps so many besides the primary, lost or not; w counts them
     std::size_t members_max = pg_ha::members_max;
 };
 
@@ -31,6 +34,13 @@ struct MembershipStep {
     bool postgres_first = false;      // apply next.sync to PostgreSQL and let members catch up before recording
     std::string reason;
 };
+
+// The sync rule of a winner's first record.  `answered`: who voted for it; `equal`: who of them has exactly
+// the WAL that the winner has.  If those who answered are too few for the old rule, commits would wait for
+// members that are gone; then S becomes those who answered, provided that w of them have every commit.
+// Nothing is acknowledged before that record is in force.
+SyncRule first_rule(const SyncRule &before, NodeId winner, const std::set<NodeId> &answered,
+                    const std::set<NodeId> &equal, unsigned min_sync_standbys);
 
 // The next step, or nothing if the record is as it should be.  Pure.
 std::optional<MembershipStep> next_step(const Configuration &current, const MembershipFacts &facts);

@@ -83,10 +83,11 @@ Outputs Node::start(Instant now) {
         if (n.configuration().version.term == n.durable.term)
             n.heartbeat_round();
         else
-            n.first_record();
+            n.first_record({});
     } else {
         n.become(Role::standby, "started");
         n.check_writable();
+        n.apply_sync();
         n.schedule_election();
     }
     check_state(n.view());
@@ -380,6 +381,8 @@ void Node::Impl::persist_failed(const std::optional<DurableState> &stored) {
     pending_vote.reset();
     campaign_after_gate = force_after_gate = false;
     postgres_first.reset();
+    if (role == Role::primary) // perhaps it was said in this step, and dropped
+        opened_at = local.position.lsn;
     if (acts() && !(was_acting && same_term))
         drop_primary_state();
     become(back, "the state file cannot be written");

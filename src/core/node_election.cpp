@@ -234,6 +234,8 @@ void Node::Impl::on_vote_reply(const Message &message, const VoteReply &reply) {
     }
     if (reply.granted) {
         ballot->granted.insert(message.from);
+        if (reply.position == local.position)
+            ballot->equal.insert(message.from);
         count_ballot();
         return;
     }
@@ -272,6 +274,7 @@ void Node::Impl::lose_ballot(const std::string &why) {
 }
 
 void Node::Impl::win(const std::string &how) {
+    const Ballot won = ballot.value_or(Ballot{});
     ballot.reset();
     promise_void = leader_gone = false; // that was about the primary before
     clean_stop_until = never;
@@ -290,10 +293,14 @@ void Node::Impl::win(const std::string &how) {
     replaced.clear();
     postgres_first.reset();
     catch_up_to.reset();
+    streams.clear();
+    own_wal.clear();
+    streams_looked_at = long_ago;
+    commits_wait = false;
     election_due = never;
     unasked.clear();
     become(Role::promoting, how + " in term " + std::to_string(raw(durable.term)));
-    first_record();
+    first_record(won);
     apply_sync();
     const Term stock = static_cast<Term>(raw(local.position.timeline) + 1);
     out.push_back(Promote{planted(Bug::timeline_reused) ? stock : durable.term});

@@ -17,6 +17,7 @@
 #include "node.hpp"
 #include "planted.hpp"
 #include "quorum.hpp"
+#include "stream_watch.hpp"
 
 #include <algorithm>
 #include <optional>
@@ -37,6 +38,7 @@ struct Ballot {
     Term term = Term::none;
     std::set<NodeId> granted;
     Instant deadline = never;
+    std::set<NodeId> equal{};        // who of them has the same WAL, to the byte
 };
 
 struct Node::Impl {
@@ -111,6 +113,11 @@ struct Node::Impl {
     std::optional<Lsn> opened_at;     // what sessions could see from the beginning; empty once it is settled
     Lsn confirmed = Lsn::none;        // up to where the rule in effect is met, as PostgreSQL says
     std::set<NodeId> unasked;         // the only voter restarted: members that may have been made primary meanwhile
+    std::map<NodeId, StreamWatch> streams;
+    WalHistory own_wal;
+    Instant streams_looked_at = long_ago;
+    Instant listening_since = long_ago; // with a lease, and without a pause; no standby is lost sooner
+    bool commits_wait = false;          // noted: S keeps lost members because of min_sync_standbys
     std::map<NodeId, Member> applicants;
     std::set<NodeId> replaced;
 
@@ -214,7 +221,7 @@ struct Node::Impl {
     void consider_contact();
     void update_record();
     void advance_configuration();
-    void first_record();
+    void first_record(const Ballot &ballot);
     void record(Configuration next, const std::string &why);
     void finish_postgres_first();
     void apply_sync();
@@ -227,12 +234,17 @@ struct Node::Impl {
     void drop_primary_state();
 
     // node_sync.cpp
+    Duration stream_patience() const { return std::max(settings.standby_patience, 5 * settings.heartbeat_interval); }
+    void watch_streams();
+    void note_waiting();
+    std::string why_lost(NodeId id) const;
     void consider_settled();
 
     // node_status.cpp
     Status status(Instant at) const;
     std::string failover_obstacle(Instant at) const;
     std::string why_no_primary(Instant at) const;
+    std::string outside_sync_set(const std::set<NodeId> &would_vote) const;
 };
 
 } // namespace pg_ha

@@ -189,16 +189,18 @@ void Node::Impl::update_record() {
     apply_sync();
 }
 
-// I5, I9: "w members of S, the primary counted" holds only for a primary in S.  A voter that was not in S
-// yet enters it with its first record: the same w of more members, so this meets all rules before it.
-void Node::Impl::first_record() {
+// I5, I9: "w members of S, the primary counted" holds only for a primary in S; and those who did not answer
+// its vote shall not make commits wait, where that is safe.
+void Node::Impl::first_record(const Ballot &won) {
     Configuration first = configuration();
-    std::vector<NodeId> &set = first.sync.set;
-    if (!set.empty() && !contains(set, durable.self) && !planted(Bug::winner_outside_sync_set)) {
-        set.push_back(durable.self);
-        std::sort(set.begin(), set.end());
-    }
-    record(std::move(first), "first record of the term");
+    first.sync = first_rule(first.sync, durable.self, won.granted, won.equal, settings.min_sync_standbys);
+    std::string why = "first record of the term";
+    for (NodeId id : configuration().sync.set)
+        if (!contains(first.sync.set, id))
+            why += ", sync set loses " + name_of(id) + ": did not vote";
+    if (first.sync.set.size() < configuration().sync.set.size())
+        out.push_back(Note{role, role, durable.term, local.position, why});
+    record(std::move(first), why);
 }
 
 // A lease already running stays: until the new record is in force, what PostgreSQL waits for meets
@@ -212,6 +214,8 @@ void Node::Impl::record(Configuration next, const std::string &why) {
     trace("records configuration " + std::to_string(raw(durable.term)) + "." +
           std::to_string(configuration().version.index) + ": " + why);
     table.forget_except(configuration());
+    if (planted(Bug::loosen_before_in_force))
+        apply_sync();
     out.push_back(SetPeers{configuration().members});
     heartbeat_round();
 }
@@ -221,9 +225,11 @@ MembershipFacts Node::Impl::membership_facts() const {
     facts.self = durable.self;
     facts.synchronous = settings.synchronous;
     facts.members_max = settings.members_max;
+    facts.min_sync_standbys = settings.min_sync_standbys;
     facts.replaced = replaced;
     facts.applicants = applicants;
     facts.caught_up.insert(durable.self);
+    facts.ready.insert(durable.self);
     for (const Member &member : configuration().members) {
         const MemberTable::Row *row = table.find(member.id);
         if (member.id == durable.self || !row || table.liveness(member.id, settings, now) != Liveness::alive)
@@ -231,14 +237,22 @@ MembershipFacts Node::Impl::membership_facts() const {
         const LocalState &theirs = row->report.local;
         const bool near = theirs.streaming && theirs.position.timeline == local.position.timeline &&
                           raw(theirs.position.lsn) + caught_up_bytes > raw(local.position.lsn);
-        if (row->report.role == Role::standby && row->report.term == durable.term &&
-            (near || member.kind == MemberKind::witness))
-            facts.caught_up.insert(member.id);
+        if (row->report.role != Role::standby || row->report.term != durable.term ||
+            !(near || member.kind == MemberKind::witness))
+            continue;
+        facts.caught_up.insert(member.id);
+        if (auto watch = streams.find(member.id); watch != streams.end() && watch->second.steady(now, stream_patience()))
+            facts.ready.insert(member.id);
     }
+    for (const auto &[id, watch] : streams)
+        if (watch.lost())
+            facts.lost[id] = why_lost(id);
     return facts;
 }
 
 void Node::Impl::advance_configuration() {
+    if (role == Role::primary)
+        watch_streams();
     const bool complete = record_in_force || planted(Bug::change_before_in_force);
     if (role != Role::primary || !complete || configuration().version.term != durable.term)
         return;
@@ -302,16 +316,19 @@ bool Node::Impl::caught_up_to(Lsn lsn, const SyncRule &rule) const {
 }
 
 // The rule PostgreSQL shall wait for now: the step that goes to it first, else the record.  A primary
-// keeps the old rule until the new record is in force.
+// keeps the old rule until the new record is in force.  So does a deposed one, whatever the record of its
+// successor says: commits that still wait here would be seen by its readers, and then vanish.
 void Node::Impl::apply_sync() {
-    if (settings.kind == MemberKind::witness)
+    if (settings.kind == MemberKind::witness || (role == Role::deposed && !planted(Bug::deposed_loosens)))
         return;
-    if (role == Role::primary && !record_in_force && sync_known)
+    if (role == Role::primary && !record_in_force && !planted(Bug::loosen_before_in_force))
         return;
     const SyncRule &rule = postgres_first ? postgres_first->next.sync : configuration().sync;
     if (sync_asked == rule)
         return;
     sync_asked = rule;
+    if (sync_known && !sync_pending && sync_in_effect == rule)
+        return;
     sync_pending = true;
     ApplySync apply{rule, {}};
     for (NodeId id : rule.set)

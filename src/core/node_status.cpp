@@ -71,9 +71,9 @@ std::string Node::Impl::failover_obstacle(Instant at) const {
     if (configuration().voter_count() < 3)
         return std::string("automatic failover needs three voters, there ") +
                (configuration().voter_count() == 1 ? "is 1" : "are 2") + ": add a server or a witness";
-    std::set<NodeId> would_vote;
+    std::map<NodeId, Position> able; // who could vote, with the WAL that it has
     std::string missing;
-    bool candidate = false;
+    Position best;                   // of those who could stand
     for (const Member &member : configuration().members) {
         if (!member.voter || member.id == primary)
             continue;
@@ -81,17 +81,26 @@ std::string Node::Impl::failover_obstacle(Instant at) const {
         const MemberTable::Row *row = table.find(member.id);
         const LocalState &state = self ? local : row ? row->report.local : LocalState{};
         const bool alive = self || table.liveness(member.id, settings, at) == Liveness::alive;
-        const bool able = alive && (member.kind == MemberKind::witness || (state.position_known && state.in_recovery));
-        if (!able) {
+        const bool witness = member.kind == MemberKind::witness;
+        if (!alive || (!witness && !(state.position_known && state.in_recovery))) {
             missing += (missing.empty() ? "" : ", ") + member.name + (alive ? " (not ready)" : " (not heard)");
             continue;
         }
-        would_vote.insert(member.id);
-        candidate |= member.kind == MemberKind::data && member.priority > 0 && state.streaming;
+        able[member.id] = witness ? Position{} : state.position;
+        if (!witness && member.priority > 0 && state.streaming)
+            best = std::max(best, state.position);
     }
-    if (!wins_election(configuration(), would_vote))
+    std::set<NodeId> would_vote;
+    for (const auto &[id, position] : able)
+        if (position <= best || best == Position{})
+            would_vote.insert(id);
+        else // it streams nothing and yet has more: it would refuse everybody, and can't lead
+            missing += (missing.empty() ? "" : ", ") + name_of(id) + " (has other WAL)";
+    if (!has_majority(configuration(), would_vote))
         return "not enough voters without the primary: missing " + missing;
-    if (!candidate)
+    if (!wins_election(configuration(), would_vote))
+        return "no other node is sure to have every commit: " + outside_sync_set(would_vote);
+    if (best == Position{})
         return "no voter that may become primary receives WAL";
     return "";
 }
@@ -116,6 +125,21 @@ std::string Node::Impl::why_no_primary(Instant at) const {
             missing += (missing.empty() ? "" : ", ") + member.name;
     return (enough_voters ? "there is no primary: nobody who is heard is sure to have every commit: missing "
                           : "there is no primary, and no majority of the voters: missing ") + missing;
+}
+
+// Which standbys would have to catch up, so that a majority without the primary can know every commit.
+std::string Node::Impl::outside_sync_set(const std::set<NodeId> &would_vote) const {
+    std::string counted, behind;
+    for (const Member &member : configuration().members) {
+        const bool in_set = contains(configuration().sync.set, member.id);
+        if (in_set)
+            counted += (counted.empty() ? "" : ", ") + member.name;
+        if (member.voter && member.kind == MemberKind::data && !(in_set && would_vote.contains(member.id)) &&
+            member.id != (acts() ? durable.self : leader))
+            behind += (behind.empty() ? "" : ", ") + member.name;
+    }
+    return "the sync set is " + counted + "; " + (behind.empty() ? "a standby" : behind) +
+           " must stream and catch up first";
 }
 
 } // namespace pg_ha

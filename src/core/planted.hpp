@@ -42,6 +42,11 @@ enum class Bug : std::uint8_t {
     rules_not_compared,        // commits go on while PostgreSQL waits for less than the record asks
     raise_w_in_record_first,   // the record is tightened before PostgreSQL
     raise_w_without_catch_up,  // the record is tightened before members have what came before
+    leave_in_record_first,     // who leaves the sync set leaves the record before PostgreSQL's rule
+    loosen_before_in_force,    // PostgreSQL follows a record that only the primary has
+    deposed_loosens,           // a deposed primary takes its successor's rule
+    enter_not_caught_up,       // a standby enters the sync set whether it streams or not
+    first_record_unsafe,       // a winner's sync set is who voted for it, whether they have every commit or not
     winner_outside_sync_set,   // a primary from outside S does not enter it
     settled_at_once,           // sessions are let in before the sync set has what they see
     change_before_in_force,    // the next change does not wait for the one before

@@ -13,6 +13,12 @@ namespace pg_ha {
 
 constexpr std::size_t majority(std::size_t voters) { return voters / 2 + 1; }
 
+// w for a sync set of so many members: their majority, and with the primary at least so many standbys.
+constexpr std::size_t write_quorum(std::size_t members, std::size_t min_sync_standbys) {
+    const std::size_t demanded = min_sync_standbys < members ? min_sync_standbys + 1 : members;
+    return demanded > majority(members) ? demanded : majority(members);
+}
+
 // Do these members hold a majority of the voters?
 bool has_majority(const Configuration &configuration, const std::set<NodeId> &members);
 

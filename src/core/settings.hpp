@@ -18,6 +18,8 @@ struct Settings {
     Duration heartbeat_interval = std::chrono::milliseconds(200);
     Duration lease_duration = std::chrono::seconds(2);
     bool synchronous = true;
+    unsigned min_sync_standbys = 0;               // a commit waits for at least so many, whatever is lost
+    Duration standby_patience = std::chrono::seconds(2); // so long not well: lost to the sync set
     std::uint64_t max_lag_on_failover = 16 << 20; // bytes; asynchronous mode only
     std::uint16_t priority = 100;                 // 0 = never primary
     std::size_t members_max = pg_ha::members_max; // only the simulator goes beyond

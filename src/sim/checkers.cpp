@@ -65,7 +65,19 @@ void Checkers::stands(Host &host, const DurableState &state) {
 
 void Checkers::changes_record(Host &host, const Stored &stored, const DurableState &state) {
     const Version before = stored.configuration.version, now = state.configuration.version;
-    if (now.term != before.term || now.index <= before.index || now.term != state.term || state.voted_for != state.self)
+    const auto leader = leaders_.find(now.term);
+    if (now.term != state.term || state.voted_for != state.self ||
+        (leader != leaders_.end() && leader->second != state.self))
+        return; // somebody else's
+    for (BranchId b = 0; world_.options.synchronous && b < world_.wal.count(); b++)
+        if (const Branch &branch = world_.wal.branch(b);
+            branch.timeline <= timeline_of(now.term) && branch.acknowledged != 0 &&
+            !elections_see(state.configuration, {b, branch.acknowledged}))
+            world_.unsafe("S7: " + host.name + " records a write quorum of " +
+                          std::to_string(state.configuration.sync.quorum) + " of " +
+                          std::to_string(state.configuration.sync.set.size()) + ", who do not have the commit at " +
+                          to_string(world_.wal.position({b, branch.acknowledged})));
+    if (now.term != before.term || now.index <= before.index)
         return;
     std::size_t count = 0;
     for (const Member &member : stored.configuration.members)
@@ -75,11 +87,6 @@ void Checkers::changes_record(Host &host, const Stored &stored, const DurableSta
         world_.unsafe("S12: " + host.name + " records configuration " + text(now.term) + "." +
                       std::to_string(now.index) + " while " + text(before.term) + "." + std::to_string(before.index) +
                       " is not on the disks of a majority");
-    const WalPoint head = host.postgres.wal;
-    if (const std::uint64_t acknowledged = world_.wal.branch(head.branch).acknowledged;
-        acknowledged != 0 && !elections_see(state.configuration, {head.branch, acknowledged}))
-        world_.unsafe("S7: " + host.name + " records a write quorum of " +
-                      std::to_string(state.configuration.sync.quorum) + ", which its newest commit does not have");
 }
 
 // ---- promises and leases ---------------------------------------------------------------------------------

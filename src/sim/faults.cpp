@@ -56,6 +56,8 @@ void Faults::strike(Fault fault) {
     Host &host = victim();
     if (fault >= Fault::partition && fault <= Fault::slow_link)
         return strike_network(fault, host);
+    if (fault == Fault::stream_cut)
+        return cut_streams(host);
     if (fault == Fault::slow_flush) {
         const Time until = world_.now() + duration();
         world_.flush_stalls_until = std::max(world_.flush_stalls_until, until);
@@ -169,6 +171,19 @@ void Faults::strike_network(Fault fault, Host &host) {
                                                        : world_.random.chance(0.4); // any graph
             if (cut && from != to)
                 stop_flow(from, to, lasts, planes);
+        }
+}
+
+void Faults::cut_streams(Host &host) {
+    const int other = static_cast<int>(world_.random.below(world_.options.hosts));
+    const bool all = world_.random.chance(0.3);
+    const Time lasts = duration();
+    world_.trace(host, "no WAL flows between it and " + (all ? "all others" : world_.host(other).name) + " for " +
+                           std::to_string(lasts / millisecond) + " ms");
+    for (int peer = 0; peer < world_.options.hosts; peer++)
+        if (peer != host.index && (all || peer == other)) {
+            stop_flow(host.index, peer, lasts, 2);
+            stop_flow(peer, host.index, lasts, 2);
         }
 }
 

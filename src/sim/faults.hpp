@@ -30,6 +30,7 @@ private:
     void next(Fault fault);
     void strike(Fault fault);
     void strike_process(Fault fault, Host &host);
+    void cut_streams(Host &host);
     void strike_network(Fault fault, Host &host);
     void lose_state(Host &host);
     void stop_flow(int from, int to, Time duration, int planes);

@@ -26,6 +26,8 @@ Settings Host::settings() const {
     s.heartbeat_interval = Duration{o.heartbeat};
     s.lease_duration = Duration{o.lease};
     s.synchronous = o.synchronous;
+    s.min_sync_standbys = o.min_sync_standbys;
+    s.standby_patience = Duration{o.patience};
     s.max_lag_on_failover = o.max_lag;
     s.priority = static_cast<std::uint16_t>(o.priority[static_cast<std::size_t>(index)]);
     if (witness()) {

@@ -40,6 +40,8 @@ const char *to_string(Fault fault) {
         return "flap";
     case Fault::slow_link:
         return "slow_link";
+    case Fault::stream_cut:
+        return "stream_cut";
     case Fault::state_loss:
         return "state_loss";
     case Fault::slow_flush:
@@ -59,6 +61,8 @@ void draw_cluster(Options &o, Random &r) {
     o.lease = r.magnitude(300 * millisecond, 1500 * millisecond);
     o.heartbeat = std::max<Time>(o.lease / r.between(4, 10), 30 * millisecond);
     o.max_lag = static_cast<std::uint64_t>(r.chance(0.5) ? 16 << 20 : r.magnitude(20000, 1 << 20));
+    o.min_sync_standbys = r.chance(0.8) ? 0 : static_cast<unsigned>(r.between(1, 2));
+    o.patience = r.magnitude(o.lease / 2, 2 * o.lease);
     o.all_seeds = r.chance(0.75);
     o.through_codec = r.chance(0.04);
     const std::int64_t worst_ppm = r.chance(0.3) ? 30000 : r.below(2000);
@@ -90,6 +94,9 @@ void draw_quality(Options &o, Random &r) {
     o.sessions = static_cast<int>(r.between(1, 3));
     o.think = r.magnitude(o.lease / 60, o.lease / 8);
     o.record_bytes = static_cast<std::uint64_t>(r.magnitude(100, 20000));
+    // Replication keeps pace with the clients: an overloaded link never becomes whole.
+    const auto written = static_cast<double>(o.record_bytes / 2 + 64) * o.sessions / static_cast<double>(o.think);
+    o.chunk = std::max(o.chunk, static_cast<std::uint64_t>(3 * written * static_cast<double>(o.delay + o.jitter)));
     o.cancel_chance = r.chance(0.2) ? 0.05 : 0;
 }
 
@@ -122,18 +129,19 @@ Options draw_options(std::uint64_t seed) {
 }
 
 std::string describe(const Options &o) {
-    char line[700];
+    char line[900];
     auto ms = [](Time t) { return static_cast<double>(t) / static_cast<double>(millisecond); };
     std::snprintf(
         line, sizeof line,
         "  hosts %d, %d witnesses (%s), %s, lease %.0f ms, heartbeat %.0f ms, clocks up to %+.1f %%, first timeline %u%s\n"
+        "  standbys lost after %.0f ms, min_sync_standbys %u\n"
         "  network: delay %.2f + %.2f ms, spikes %.2f %%, loss %.2f %%; worker wakes in %.2f ms, late %.2f %%\n"
         "  disks: flush %.2f ms, save fails %.1f %%, crashes %.1f %%, stalls %.1f %%; promotion %.0f ms, "
         "settings %.0f ms, replay %.0f ms\n"
         "  clients: %d sessions a host, think %.0f ms, records %llu bytes\n  faults (mean ms between):",
         o.hosts, o.witnesses, o.ready_made ? "all voters" : "bootstrap and join", o.synchronous ? "synchronous" : "asynchronous",
         ms(o.lease), ms(o.heartbeat), static_cast<double>(std::abs(o.clock_ppm[0])) / 10000.0, o.first_timeline,
-        o.through_codec ? ", through the codec" : "", ms(o.delay), ms(o.jitter), o.spike_chance * 100, o.loss * 100,
+        o.through_codec ? ", through the codec" : "", ms(o.patience), o.min_sync_standbys, ms(o.delay), ms(o.jitter), o.spike_chance * 100, o.loss * 100,
         ms(o.wake), o.late_chance * 100, ms(o.flush), o.save_fails * 100, o.save_crashes * 100, o.save_stalls * 100,
         ms(o.promote), ms(o.apply_sync), ms(o.replay), o.sessions, ms(o.think),
         static_cast<unsigned long long>(o.record_bytes));

@@ -33,6 +33,7 @@ enum class Fault : std::uint8_t {
     graph,         // any set of directed links
     flap,          // a connection breaks and comes back
     slow_link,
+    stream_cut, // WAL stops between two hosts, or between one and all others, while their workers talk on
     state_loss, // the state directory is gone: a new identity
     slow_flush, // the WAL's disk stalls
 };
@@ -68,6 +69,8 @@ struct Options {
     Time lease = second;
     Time heartbeat = 200 * millisecond;
     std::uint64_t max_lag = 16 << 20;
+    unsigned min_sync_standbys = 0;
+    Time patience = 2 * second; // with a standby that does not stream
     bool all_seeds = true;      // pg_ha.peers names everybody; otherwise only the first two
     bool through_codec = false; // every message goes through bytes
 

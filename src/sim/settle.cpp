@@ -47,8 +47,9 @@ std::string World::obstacle(bool wholly) {
         return std::to_string(voters) + " live voters of " + std::to_string(truth.configuration.voter_count()) +
                ", expected " + std::to_string(expected);
     const std::size_t data = expected - static_cast<std::size_t>(options.witnesses);
+    const std::size_t quorum = std::max(data / 2 + 1, std::min<std::size_t>(data, options.min_sync_standbys + 1));
     if (options.synchronous &&
-        (truth.configuration.sync.set.size() != data || truth.configuration.sync.quorum != data / 2 + 1))
+        (truth.configuration.sync.set.size() != data || truth.configuration.sync.quorum != quorum))
         return "sync rule " + std::to_string(truth.configuration.sync.quorum) + " of " +
                std::to_string(truth.configuration.sync.set.size());
     return truth.configuration_in_force ? "" : "configuration is not in force";

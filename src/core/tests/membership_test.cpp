@@ -31,7 +31,10 @@ Configuration alone() {
 }
 
 // Applies steps until none is left; checks both halves of each.
-Configuration settle(Configuration c, const MembershipFacts &facts) {
+Configuration settle(Configuration c, MembershipFacts facts) {
+    for (NodeId id : facts.caught_up)
+        if (!facts.lost.contains(id))
+            facts.ready.insert(id);
     for (int i = 0; i < 100; ++i) {
         const auto step = next_step(c, facts);
         if (!step)
@@ -165,4 +168,183 @@ TEST(Membership, RandomWalksKeepEveryStepSafe) {
             EXPECT_TRUE(c.is_voter(id(1)));
         }
     }
+}
+
+// ---- lost members ------------------------------------------------------------------------------------------
+
+namespace {
+
+// `data_nodes` data voters, all in S, and so many witnesses.
+Configuration ready(unsigned data_nodes, unsigned witnesses = 0) {
+    Configuration c;
+    for (unsigned n = 1; n <= data_nodes + witnesses; ++n) {
+        c.members.push_back(data(n, true));
+        if (n > data_nodes)
+            c.members.back().kind = MemberKind::witness;
+        else
+            c.sync.set.push_back(id(n));
+    }
+    c.sync.quorum = static_cast<std::uint16_t>(majority(data_nodes));
+    return c;
+}
+
+MembershipFacts seen_by_first(const Configuration &c, std::set<unsigned> lost = {}) {
+    MembershipFacts facts;
+    facts.self = id(1);
+    for (const Member &member : c.members)
+        if (lost.contains(static_cast<unsigned>(raw(member.id))))
+            facts.lost[member.id] = "not heard for 2.0 s";
+        else
+            facts.caught_up.insert(member.id);
+    return facts;
+}
+
+} // namespace
+
+TEST(LostMembers, LeaveOneByOneAndTheQuorumFollows) {
+    EXPECT_EQ(settle(ready(3), seen_by_first(ready(3), {3})).sync, (SyncRule{{id(1), id(2)}, 2}));
+    EXPECT_EQ(settle(ready(3), seen_by_first(ready(3), {2, 3})).sync, (SyncRule{{id(1)}, 1}));
+    EXPECT_EQ(settle(ready(2, 1), seen_by_first(ready(2, 1), {2})).sync, (SyncRule{{id(1)}, 1}));
+    EXPECT_EQ(settle(ready(5), seen_by_first(ready(5), {5})).sync, (SyncRule{{id(1), id(2), id(3), id(4)}, 3}));
+    EXPECT_EQ(settle(ready(5), seen_by_first(ready(5), {4, 5})).sync, (SyncRule{{id(1), id(2), id(3)}, 2}));
+}
+
+TEST(LostMembers, OfTwoTheQuorumGoesToTheRecordFirstAndThenTheMember) {
+    Configuration c = ready(2, 1);
+    const MembershipFacts facts = seen_by_first(c, {2});
+    auto step = next_step(c, facts);
+    ASSERT_TRUE(step);
+    EXPECT_FALSE(step->postgres_first);
+    EXPECT_EQ(step->next.sync, (SyncRule{{id(1), id(2)}, 1}));
+    EXPECT_EQ(step->reason, "write quorum lowered to 1: n2 is not heard for 2.0 s");
+    step = next_step(step->next, facts);
+    ASSERT_TRUE(step);
+    EXPECT_TRUE(step->postgres_first);
+    EXPECT_EQ(step->next.sync, (SyncRule{{id(1)}, 1}));
+    EXPECT_EQ(step->reason, "sync set loses n2: not heard for 2.0 s");
+}
+
+TEST(LostMembers, ComeBackOnlyWhenReady) {
+    Configuration c = ready(2, 1);
+    c.sync = {{id(1)}, 1};
+    MembershipFacts facts = seen_by_first(c);
+    facts.ready = {id(1)}; // n2 streams, but not for long enough
+    EXPECT_FALSE(next_step(c, facts));
+    EXPECT_EQ(settle(c, facts).sync, (SyncRule{{id(1), id(2)}, 2}));
+}
+
+// The operator's word: a commit is on so many standbys, or it waits.
+TEST(LostMembers, AreKeptAsFarAsTheOperatorDemands) {
+    Configuration c = ready(3);
+    MembershipFacts facts = seen_by_first(c, {2, 3});
+    facts.min_sync_standbys = 1;
+    EXPECT_EQ(settle(c, facts).sync, (SyncRule{{id(1), id(2)}, 2}));
+    facts = seen_by_first(c, {3});
+    facts.min_sync_standbys = 2;
+    EXPECT_EQ(settle(c, seen_by_first(c, {3})).sync.quorum, 2);
+    c.sync.quorum = 3;
+    EXPECT_EQ(settle(c, facts).sync, (SyncRule{{id(1), id(2), id(3)}, 3}));
+}
+
+// It may leave as soon as another one stands in for it, and not before.
+TEST(LostMembers, AreReplacedBeforeTheyLeave) {
+    Configuration c = ready(3);
+    c.sync = {{id(1), id(2)}, 2};
+    MembershipFacts facts = seen_by_first(c, {2});
+    facts.min_sync_standbys = 1;
+    facts.ready = facts.caught_up;
+    for (int i = 0; i < 10; ++i)
+        if (const auto step = next_step(c, facts)) {
+            c = step->next;
+            EXPECT_GE(c.sync.set.size(), 2u);
+            EXPECT_GE(c.sync.quorum, 2);
+        }
+    EXPECT_EQ(c.sync, (SyncRule{{id(1), id(3)}, 2}));
+}
+
+TEST(LostMembers, RandomLossesAndReturnsKeepEveryStepSafe) {
+    for (unsigned seed = 1; seed <= 500; ++seed) {
+        SCOPED_TRACE("seed " + std::to_string(seed));
+        std::mt19937 random(seed);
+        Configuration c = ready(2 + random() % 4, random() % 2);
+        const auto data_nodes = static_cast<unsigned>(c.sync.set.size());
+        const unsigned min_sync_standbys = random() % 3;
+        for (int round = 0; round < 12; ++round) {
+            std::set<unsigned> lost;
+            for (unsigned n = 2; n <= data_nodes; ++n)
+                if (random() % 3 == 0)
+                    lost.insert(n);
+            MembershipFacts facts = seen_by_first(c, lost);
+            facts.min_sync_standbys = min_sync_standbys;
+            c = settle(c, facts);
+            EXPECT_TRUE(contains(c.sync.set, id(1)));
+            EXPECT_GE(c.sync.quorum, majority(c.sync.set.size()));
+            EXPECT_GE(c.sync.set.size(), std::min(min_sync_standbys + 1, data_nodes));
+        }
+    }
+}
+
+// ---- a winner's first rule ------------------------------------------------------------------------------------
+
+namespace {
+
+std::set<NodeId> members_of(unsigned bits) {
+    std::set<NodeId> set;
+    for (unsigned n = 1; bits >> (n - 1); ++n)
+        if (bits >> (n - 1) & 1)
+            set.insert(id(n));
+    return set;
+}
+
+SyncRule rule(unsigned bits, unsigned quorum) {
+    const std::set<NodeId> set = members_of(bits);
+    return {{set.begin(), set.end()}, static_cast<std::uint16_t>(quorum)};
+}
+
+unsigned counted(const SyncRule &r, const std::set<NodeId> &ids) {
+    return static_cast<unsigned>(std::count_if(r.set.begin(), r.set.end(), [&](NodeId n) { return ids.contains(n); }));
+}
+
+} // namespace
+
+// Every old rule of up to five members, every group that could vote, every one of them that could have the
+// winner's WAL: so many of the new S have every commit that each later election asks one of them.
+TEST(FirstRule, EveryElectionStillSeesWhatWasAcknowledged) {
+    constexpr unsigned winner = 1;
+    unsigned left_out = 0;
+    for (unsigned set = 1; set < 32; ++set)
+        for (unsigned quorum = 1; quorum <= static_cast<unsigned>(__builtin_popcount(set)); ++quorum)
+            for (unsigned answered = 0; answered < 32; answered += 2) // the winner is the first
+                for (unsigned equal = answered;; equal = (equal - 1) & answered) {
+                    const SyncRule before = rule(set, quorum);
+                    const std::set<NodeId> voted = members_of(answered | winner);
+                    if (counted(before, voted) + quorum >= before.set.size() + 1) {
+                        const SyncRule after = first_rule(before, id(winner), voted, members_of(equal), 0);
+                        ASSERT_TRUE(contains(after.set, id(winner)));
+                        if (after.set.size() < before.set.size()) {
+                            ++left_out;
+                            // Those known to have everything; the others perhaps have nothing.
+                            ASSERT_GE(counted(after, members_of(equal | winner)), after.quorum);
+                            ASSERT_GE(after.quorum, majority(after.set.size()));
+                        } else {
+                            ASSERT_EQ(after.quorum, quorum);
+                        }
+                    }
+                    if (equal == 0)
+                        break;
+                }
+    EXPECT_GT(left_out, 0u);
+}
+
+TEST(FirstRule, OfTwoTheSurvivorWritesOnAlone) {
+    EXPECT_EQ(first_rule(rule(3, 2), id(2), {id(2), id(9)}, {id(9)}, 0), (SyncRule{{id(2)}, 1}));
+}
+
+TEST(FirstRule, TheOperatorsMinimumStays) {
+    EXPECT_EQ(first_rule(rule(3, 2), id(2), {id(2), id(9)}, {id(9)}, 1), rule(3, 2));
+}
+
+// Of three, two are enough for the old rule: who is slow to answer is not put out for that.
+TEST(FirstRule, WhoIsNotNeededStays) {
+    EXPECT_EQ(first_rule(rule(7, 2), id(2), {id(2), id(3)}, {id(3)}, 0), rule(7, 2));
 }

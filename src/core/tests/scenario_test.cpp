@@ -13,6 +13,7 @@
 //   silence NAME         the host is gone: nothing answers
 //   resign NAME [clean]  the server says that it goes down (clean: and ends its stream after the last byte)
 //   freeze NAME / thaw NAME
+//   stall NAME / resume NAME  WAL does not reach it any more, though its stream stays connected
 //   restart NAME [writable]  starts again, as a standby; writable: as the only voter that it believes to be
 //   force NAME           the operator's ha_failover(accept_data_loss => true)
 //   cut A B / mend A B   the link between two nodes, both ways
@@ -43,6 +44,7 @@ struct Server {
     LocalState local;
     std::unique_ptr<Node> node; // null: not running
     bool frozen = false;
+    bool stalled = false;
     NodeId upstream = NodeId::none;
 };
 
@@ -186,6 +188,10 @@ private:
             s.frozen = true;
         } else if (verb == "thaw") {
             s.frozen = false;
+        } else if (verb == "stall" || verb == "resume") {
+            s.stalled = verb == "stall";
+            if (!s.stalled && s.upstream != NodeId::none)
+                s.local.replayed = s.local.position.lsn = server(s.upstream).local.position.lsn;
         } else if (verb == "restart") {
             s.local.in_recovery = option != "writable";
             s.local.streaming = false;
@@ -200,7 +206,7 @@ private:
         for (auto &s : servers_)
             if (s->node && !s->local.in_recovery)
                 for (auto &t : servers_)
-                    if (t == s || (t->upstream == s->disk.self && t->local.streaming && !missing.contains(t->name)))
+                    if (t == s || (t->upstream == s->disk.self && t->local.streaming && !t->stalled && !missing.contains(t->name)))
                         t->local.replayed = t->local.position.lsn = static_cast<Lsn>(raw(t->local.position.lsn) + bytes);
     }
 
@@ -261,6 +267,13 @@ private:
         return lineage;
     }
 
+    static std::string text_of(const std::vector<std::string> &names, int needed) {
+        std::string text = std::to_string(needed) + " of";
+        for (const std::string &name : names)
+            text += (&name == &names.front() ? " " : ", ") + name;
+        return text;
+    }
+
     void perform(Server &s, const Outputs &outputs) {
         bool gate = false;
         for (const Output &output : outputs) {
@@ -284,6 +297,8 @@ private:
                 s.local.position.timeline = timeline_of(o->term);
                 happenings_.push_back({now_ + promotion_time, s.disk.self, Promoted{s.local, lineage_of(s)}});
             } else if (const auto *o = std::get_if<ApplySync>(&output)) {
+                if (s.node->status(now_).primary == s.disk.self)
+                    tell(s.name, "its commits shall wait for " + text_of(o->names, o->rule.quorum - 1));
                 later(s.disk.self, SyncInEffect{o->rule});
             } else if (const auto *o = std::get_if<Demote>(&output)) {
                 tell(s.name, "demotes itself: " + o->reason);
