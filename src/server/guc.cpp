@@ -33,6 +33,7 @@ int guc_lease_duration_ms = 2000;
 bool guc_synchronous = true;
 int guc_max_lag_on_failover_kb = 16 * 1024;
 int guc_failover_priority = 100;
+int guc_min_sync_standbys = 0;
 int guc_fence_wait_ms = 5000;
 int guc_fence_reads = fence_reads_off;
 bool guc_require_synchronous_commit = false;
@@ -168,6 +169,10 @@ void define_policy() {
     DefineCustomIntVariable("pg_ha.max_lag_on_failover", "How far behind a new primary may be in asynchronous mode.",
                             nullptr, &guc_max_lag_on_failover_kb, 16 * 1024, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_KB,
                             nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("pg_ha.min_sync_standbys",
+                            "Commits are confirmed by at least so many standbys, or wait.",
+                            "0: when all standbys are lost, the primary goes on alone.", &guc_min_sync_standbys, 0, 0,
+                            static_cast<int>(members_max) - 1, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("pg_ha.failover_priority", "Which of equal standbys is preferred; 0 never becomes primary.",
                             nullptr, &guc_failover_priority, 100, 0, 1000, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     DefineCustomBoolVariable("pg_ha.trace", "Writes every decision of the protocol to the server log.", nullptr,

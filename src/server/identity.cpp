@@ -86,6 +86,7 @@ Settings make_settings(const ClusterSecret &secret) {
     settings.heartbeat_interval = milliseconds(std::min(guc_heartbeat_interval_ms, guc_lease_duration_ms / 3));
     settings.lease_duration = milliseconds(guc_lease_duration_ms);
     settings.synchronous = guc_synchronous;
+    settings.min_sync_standbys = static_cast<unsigned>(guc_min_sync_standbys);
     settings.max_lag_on_failover = static_cast<std::uint64_t>(guc_max_lag_on_failover_kb) * 1024;
     settings.priority = static_cast<std::uint16_t>(guc_failover_priority);
     settings.tracing = guc_trace;
