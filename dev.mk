@@ -99,3 +99,7 @@ $(FENCE_MODULE): test/fence_module.cpp $(FENCE_OBJECTS) $(ARCHIVES)
 
 bench-fence: ## nanoseconds that the fence costs one transaction, in a scratch server
 	scripts/bench-fence
+
+.PHONY: rejoin-sweep
+rejoin-sweep: ## kills the server at 40 points of a rejoin; about 10 min
+	PG_HA_KILL_POINTS=40 scripts/test --only build --tap 061_rejoin_killed.pl

@@ -27,7 +27,9 @@ $cluster->verify_ledger($primary);
 $cluster->request_stop($_, 'fast') for $cluster->names;
 $cluster->until_true(60, 'all servers have stopped',
     sub { !grep { PgHaCluster::is_running($cluster->postmaster($_)) } $cluster->names });
-$cluster->start($_) for reverse $cluster->names;
+# Together: one that was being rewound opens when it has a primary again.
+$cluster->launch($_) for reverse $cluster->names;
+$cluster->poll($_, 'SELECT 1', '1', "$_ accepts connections", 120) for $cluster->names;
 $primary = $cluster->wait_primary;
 $cluster->start_writer;
 $cluster->wait_writes(200, 'after the clean restart');

@@ -84,6 +84,7 @@ my ($other) = grep { $_ ne $new } qw(paris rome);
 lands_on([ 'london', $other, $new ], 'target_session_attrs=primary', $new, 'and past a standby');
 rmdir $obstacle or die "rmdir $obstacle: $!";
 $cluster->poll('london', 'SELECT pg_is_in_recovery()', 't', 'london becomes a standby');
+$cluster->wait_standby_of('london', $new); # its WAL has been compared
 let_in('london', 'user=app', 'and lets applications read');
 
 # A server that is being promoted, held up on its way.

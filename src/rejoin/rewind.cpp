@@ -47,6 +47,7 @@ private:
     bool save(std::string &why);
     bool rewind();
     void finish();
+    bool must_clone();
     void clone(const std::string &why);
     void swap();
     Outcome give_up(const std::string &why);
@@ -155,6 +156,16 @@ bool Work::run_pg_rewind() {
     return false;
 }
 
+// What was copied so far belongs to the history of the primary we began with, not to a later one's.
+bool Work::must_clone() {
+    try {
+        const Timeline timeline = find_clone_source(journal_).timeline;
+        return timeline > journal_.timeline || journal_.at + patience_with_source < std::time(nullptr);
+    } catch (const std::runtime_error &) {
+        return false; // nobody to clone from either
+    }
+}
+
 // False: it has failed as often as makes sense.
 bool Work::rewind() {
     while (journal_.rewinds_failed < failed_rewinds_max) {
@@ -165,8 +176,7 @@ bool Work::rewind() {
         } catch (const std::runtime_error &why) {
             if (journal_.rewinds == 0)
                 throw;
-            // Another primary has another history: what was copied so far belongs to none of its servers.
-            if (journal_.at + patience_with_source < std::time(nullptr))
+            if (must_clone())
                 return false;
             wait_for(why.what());
         }

@@ -6,9 +6,11 @@
 // Turned away, after a short wait for better times, is who comes to
 //  - a primary that is fenced or deposed: it could only refuse his writes and show him old rows;
 //  - a standby that was elected and is not open for writes yet: he would be told "read-only" and miss the
-//    primary that this server is about to be.
-// A standby takes everybody, with a primary or without: reading must stay possible when the cluster has no
-// quorum.  So does a server that is no member.
+//    primary that this server is about to be;
+//  - an old primary whose WAL nobody has compared yet, or which has diverged: he would read rows that
+//    were never committed anywhere else.
+// Every other standby takes everybody, with a primary or without: reading must stay possible when the
+// cluster has no quorum.  So does a server that is no member.
 //
 // Always let in: whoever streams WAL, superusers, and members of pg_monitor, who look for the reason.
 // A session that is open already is not touched.
@@ -17,6 +19,7 @@
 #include "guc.hpp"
 #include "refusal.hpp"
 #include "shmem.hpp"
+#include "verification.hpp"
 
 extern "C" {
 #include "access/xlog.h"
@@ -60,9 +63,18 @@ bool is_fenced() {
     return !lease_holds() && !RecoveryInProgress();
 }
 
+bool may_have_diverged() {
+    return RecoveryInProgress() && is_unverified();
+}
+
+const char *why_may_have_diverged(const Snapshot *) {
+    return "this server was a primary, and may hold rows that no other server has";
+}
+
 constexpr Reason reasons[] = {
     {is_promoting, why_promoting},
     {is_fenced, why_fenced},
+    {may_have_diverged, why_may_have_diverged},
 };
 
 const Reason *first_reason() {

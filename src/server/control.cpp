@@ -15,6 +15,7 @@
 #include "guc.hpp"
 #include "shmem.hpp"
 #include "snapshot.hpp"
+#include "verification.hpp"
 
 extern "C" {
 #include "access/timeline.h"
@@ -201,6 +202,7 @@ LocalState ServerControl::close_gate() {
 
 void ServerControl::open_gate(const OpenGate &upstream) {
     rejoin_.reset();
+    verification_done(); // the core has compared our WAL with this primary's history
     const std::string conninfo = std::string(guc_replication_conninfo) + " host=" + quote_conninfo(upstream.postgres.host) +
                                  " port=" + std::to_string(upstream.postgres.port) +
                                  " application_name=" + quote_conninfo(node_name_);
@@ -253,6 +255,11 @@ void ServerControl::demote(const std::string &reason) {
     set_lease(long_ago);
     demotion_ = reason.empty() ? "demoted" : reason;
     changed_ = true;
+}
+
+void ServerControl::rejoin(const Rejoin &rejoin) {
+    verification_needed();
+    rejoin_ = rejoin;
 }
 
 void ServerControl::apply_sync(const ApplySync &sync) {
@@ -317,6 +324,7 @@ void ServerControl::poll_promotion(Instant now, std::deque<Event> &events) {
         events.push_back(PromotionFailed{promotion_.failure()});
         return;
     }
+    verification_done();
     const LocalState local = look();
     if (local.position.timeline == timeline_of(promotion_.term()))
         events.push_back(Promoted{local, lineage()});

@@ -23,7 +23,7 @@ public:
     void settled() override;
     void promote(Term term) override;
     void demote(const std::string &reason) override;
-    void rejoin(const Rejoin &rejoin) override { rejoin_ = rejoin; }
+    void rejoin(const Rejoin &rejoin) override;
     void apply_sync(const ApplySync &sync) override;
     void note(const Note &note) override;
     void trace(const std::string &line) override;

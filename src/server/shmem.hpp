@@ -96,6 +96,11 @@ struct Shared {
     // while not armed.  Reader: backends, which hold ordinary sessions of a writable, armed server until it is 1.
     pg_atomic_uint32 settled;
 
+    // 1: this standby went down as a primary, or has WAL that its primary does not have, and nobody may read
+    // here before that is settled.  Writer: postmaster before recovery, then node worker (verification.cpp).
+    // Reader: backends, which let no ordinary session in meanwhile.
+    pg_atomic_uint32 unverified;
+
     // The write quorum w that a commit has to meet at least.  Writer: node worker, which lowers it when the
     // record does and raises it when PostgreSQL waits by the new rule; 0: not known yet.  Reader: every
     // backend at every commit; 1: no standby has to confirm.

@@ -16,6 +16,7 @@
 #include "guc.hpp"
 #include "promotion.hpp"
 #include "start_gate.hpp"
+#include "verification.hpp"
 
 extern "C" {
 #include "access/xlog.h"
@@ -114,6 +115,7 @@ void start_gate() {
     const Failure failure = run_cpp([&reason] { reason = why_standby(); });
     if (!failure.failed && reason == nullptr)
         return;
+    verification_at_start();
     const bool was_standby = access(STANDBY_SIGNAL_FILE, F_OK) == 0;
     const char *error = write_standby_signal();
     if (error != nullptr)
