@@ -31,6 +31,7 @@ public:
     Status status() { return node_.status(ports_.clock.now()); }
     ForcedFailover forced_failover();
     const DurableState &durable() const { return node_.durable(); }
+    const Node &node() const { return node_; }
 
 private:
     void run(const Event &event);

@@ -23,6 +23,7 @@ namespace {
 constexpr std::size_t name_bytes_max = 63;
 constexpr std::size_t host_bytes_max = 255;
 constexpr std::size_t reason_bytes_max = 200;
+constexpr int rumours_max = 64;
 constexpr std::int64_t lease_ns_max = 60LL * 1000 * 1000 * 1000;
 constexpr std::size_t reuse_bytes_max = 8192; // memory for larger messages is not kept
 
@@ -183,6 +184,7 @@ void put(wire::MemberReport &out, const MemberReport &in) {
     out.set_instance(raw(in.instance));
     out.set_saves(in.saves);
     out.set_sequence(in.sequence);
+    out.set_refutations(in.refutations);
     out.set_role(static_cast<std::uint32_t>(in.role));
     out.set_term(raw(in.term));
     out.set_in_recovery(in.local.in_recovery);
@@ -231,6 +233,7 @@ bool get(const wire::MemberReport &in, MemberReport &out) {
     out.saves = in.saves();
     out.sequence = in.sequence();
     out.term = static_cast<Term>(in.term());
+    out.refutations = in.refutations();
     out.local.in_recovery = in.in_recovery();
     out.local.position_known = in.position_known();
     out.local.position = {static_cast<Timeline>(in.position_timeline()), static_cast<Lsn>(in.position_lsn())};
@@ -239,6 +242,51 @@ bool get(const wire::MemberReport &in, MemberReport &out) {
     out.local.replay_lag_ms = in.replay_lag_ms();
     out.reason = in.reason();
     return !in.has_links() || get(in.links(), out.links);
+}
+
+// ---- rows and rumours, of heartbeats and their answers ------------------------------------------------
+
+template <typename Wire> void put_news(Wire &out, const std::vector<MemberReport> &table, const std::vector<Rumour> &rumours) {
+    out.mutable_table()->Reserve(static_cast<int>(table.size()));
+    for (const MemberReport &row : table)
+        put(*out.add_table(), row);
+    if (rumours.empty())
+        return;
+    wire::Rumours &columns = *out.mutable_rumours();
+    for (const Rumour &rumour : rumours) {
+        columns.add_member(raw(rumour.member));
+        columns.add_incarnation(raw(rumour.life.incarnation));
+        columns.add_refutations(rumour.life.refutations);
+        columns.add_state(static_cast<std::uint32_t>(rumour.state));
+        columns.add_accuser(raw(rumour.accuser));
+    }
+}
+
+bool get(const wire::Rumours &in, std::vector<Rumour> &out) {
+    const int count = in.member_size();
+    if (count > rumours_max || in.incarnation_size() != count || in.refutations_size() != count ||
+        in.state_size() != count || in.accuser_size() != count)
+        return false;
+    out.resize(static_cast<std::size_t>(count));
+    for (int i = 0; i < count; ++i) {
+        Rumour &rumour = out[static_cast<std::size_t>(i)];
+        rumour.member = static_cast<NodeId>(in.member(i));
+        rumour.life = {static_cast<Incarnation>(in.incarnation(i)), in.refutations(i)};
+        rumour.accuser = static_cast<NodeId>(in.accuser(i));
+        if (!decode_enum(in.state(i), Liveness::unreachable, rumour.state))
+            return false;
+    }
+    return true;
+}
+
+template <typename Wire> bool get_news(const Wire &in, std::vector<MemberReport> &table, std::vector<Rumour> &rumours) {
+    if (in.table_size() > static_cast<int>(members_max))
+        return false;
+    table.resize(static_cast<std::size_t>(in.table_size()));
+    for (int i = 0; i < in.table_size(); ++i)
+        if (!get(in.table(i), table[static_cast<std::size_t>(i)]))
+            return false;
+    return !in.has_rumours() || get(in.rumours(), rumours);
 }
 
 // ---- bodies ---------------------------------------------------------------------------------------
@@ -265,15 +313,12 @@ void put(wire::Message &message, const Heartbeat &in) {
     }
     out.set_lineage_confirmed(raw(in.lineage_confirmed));
     put(*out.mutable_self(), in.self);
-    out.mutable_table()->Reserve(static_cast<int>(in.table.size()));
-    for (const MemberReport &row : in.table)
-        put(*out.add_table(), row);
+    put_news(out, in.table, in.rumours);
 }
 
 bool get(const wire::Heartbeat &in, Heartbeat &out) {
     const int lineage_count = in.lineage().timeline_size();
-    if (lineage_count > static_cast<int>(lineage_entries_max) || in.lineage().end_size() != lineage_count ||
-        in.table_size() > static_cast<int>(members_max))
+    if (lineage_count > static_cast<int>(lineage_entries_max) || in.lineage().end_size() != lineage_count)
         return false;
     out.sent = instant(in.sent_ns());
     out.wants_reply = in.wants_reply();
@@ -287,11 +332,7 @@ bool get(const wire::Heartbeat &in, Heartbeat &out) {
         out.lineage.push_back(
             {static_cast<Timeline>(in.lineage().timeline(i)), static_cast<Lsn>(in.lineage().end(i))});
     out.lineage_confirmed = static_cast<Lsn>(in.lineage_confirmed());
-    out.table.resize(static_cast<std::size_t>(in.table_size()));
-    for (int i = 0; i < in.table_size(); ++i)
-        if (!get(in.table(i), out.table[static_cast<std::size_t>(i)]))
-            return false;
-    return get(in.self(), out.self);
+    return get(in.self(), out.self) && get_news(in, out.table, out.rumours);
 }
 
 void put(wire::Message &message, const HeartbeatReply &in) {
@@ -301,13 +342,14 @@ void put(wire::Message &message, const HeartbeatReply &in) {
     out.set_config_version_term(raw(in.config_version.term));
     out.set_config_version_index(in.config_version.index);
     put(*out.mutable_self(), in.self);
+    put_news(out, in.table, in.rumours);
 }
 
 bool get(const wire::HeartbeatReply &in, HeartbeatReply &out) {
     out.sent = instant(in.sent_ns());
     out.follows = in.follows();
     out.config_version = {static_cast<Term>(in.config_version_term()), in.config_version_index()};
-    return get(in.self(), out.self);
+    return get(in.self(), out.self) && get_news(in, out.table, out.rumours);
 }
 
 void put(wire::Message &message, const VoteRequest &in) {
@@ -388,12 +430,31 @@ bool get(const wire::Rejected &in, Rejected &out) {
     return decode_enum(in.why(), last_rejection, out.why);
 }
 
+void put(wire::Message &message, const IndirectProbe &in) { message.mutable_indirect_probe()->set_target(raw(in.target)); }
+
+bool get(const wire::IndirectProbe &in, IndirectProbe &out) {
+    out.target = static_cast<NodeId>(in.target());
+    return true;
+}
+
+void put(wire::Message &message, const IndirectReply &in) {
+    message.mutable_indirect_reply()->set_target(raw(in.target));
+    message.mutable_indirect_reply()->set_reached(in.reached);
+}
+
+bool get(const wire::IndirectReply &in, IndirectReply &out) {
+    out.target = static_cast<NodeId>(in.target());
+    out.reached = in.reached();
+    return true;
+}
+
 // Decode in place: a heartbeat is too large to be built first and moved into the variant.
 template <typename T, typename Wire> bool get_body(const Wire &in, Body &out) { return get(in, out.emplace<T>()); }
 
 bool get_body(const wire::Message &in, Body &out) {
     const int bodies = in.has_heartbeat() + in.has_heartbeat_reply() + in.has_vote_request() + in.has_vote_reply() +
-                       in.has_resign() + in.has_stand_now() + in.has_join_request() + in.has_rejected();
+                       in.has_resign() + in.has_stand_now() + in.has_join_request() + in.has_rejected() +
+                       in.has_indirect_probe() + in.has_indirect_reply();
     if (bodies != 1) // none: a body that only newer members know
         return false;
     if (in.has_heartbeat())
@@ -410,7 +471,11 @@ bool get_body(const wire::Message &in, Body &out) {
         return get_body<StandNow>(in.stand_now(), out);
     if (in.has_join_request())
         return get_body<JoinRequest>(in.join_request(), out);
-    return get_body<Rejected>(in.rejected(), out);
+    if (in.has_rejected())
+        return get_body<Rejected>(in.rejected(), out);
+    if (in.has_indirect_probe())
+        return get_body<IndirectProbe>(in.indirect_probe(), out);
+    return get_body<IndirectReply>(in.indirect_reply(), out);
 }
 
 } // namespace

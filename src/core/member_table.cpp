@@ -11,8 +11,6 @@ namespace pg_ha {
 
 namespace {
 
-constexpr std::size_t rows_per_turn = 17; // as in Node::Impl::peers_of_round(), the node itself included
-
 std::uint32_t milliseconds_capped(Duration age) {
     const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(age).count();
     return ms < 0 ? 0 : ms > 0xFFFFFFFEll ? 0xFFFFFFFEu : static_cast<std::uint32_t>(ms);
@@ -22,7 +20,29 @@ bool newer(const MemberReport &a, const MemberReport &b) {
     return std::pair(a.incarnation, a.sequence) > std::pair(b.incarnation, b.sequence);
 }
 
+// Positions change all the time, and are passed on in turn; of the rest others shall hear soon.  What is new to
+// a node that has just started is not new to the others.
+bool says_something_new(const MemberReport &now, const MemberReport &before) {
+    if (before.id == NodeId::none)
+        return false;
+    return now.incarnation != before.incarnation || now.role != before.role || now.term != before.term ||
+           now.reason != before.reason || now.local.in_recovery != before.local.in_recovery ||
+           now.local.position_known != before.local.position_known || now.local.streaming != before.local.streaming ||
+           now.local.position.timeline != before.local.position.timeline;
+}
+
 } // namespace
+
+std::vector<MemberTable::Entry>::const_iterator MemberTable::at_or_after(NodeId id) const {
+    return std::lower_bound(rows_.begin(), rows_.end(), id, [](const Entry &entry, NodeId wanted) { return entry.id < wanted; });
+}
+
+MemberTable::Row &MemberTable::row(NodeId id) {
+    auto it = at_or_after(id);
+    if (it == rows_.end() || it->id != id)
+        it = rows_.insert(it, {id, std::make_unique<Row>()});
+    return *it->row;
+}
 
 // I2.  An identity's saves only grow, so a run that began with one the peers know of already is a copy.
 Hearing MemberTable::hearing(const Row &row, const Run &run) {
@@ -49,7 +69,7 @@ void MemberTable::note_run(Row &row, const Run &run) {
 }
 
 Hearing MemberTable::heard(NodeId id, const Run &run, Instant now) {
-    Row &row = rows_[id];
+    Row &row = this->row(id);
     const Hearing result = hearing(row, run);
     if (result != Hearing::accepted)
         return result;
@@ -58,43 +78,50 @@ Hearing MemberTable::heard(NodeId id, const Run &run, Instant now) {
     return result;
 }
 
-void MemberTable::learn(const MemberReport &report, Instant now) {
-    Row &row = rows_[report.id];
+MemberTable::Learned MemberTable::learn(const MemberReport &report, Instant now) {
+    Row &row = this->row(report.id);
     const Run run{report.incarnation, report.instance, report.saves};
     if (hearing(row, run) != Hearing::accepted)
-        return;
+        return {};
     note_run(row, run);
     if (!newer(report, row.report))
-        return;
+        return {};
+    const Life life{report.incarnation, report.refutations};
+    const Learned learned{says_something_new(report, row.report), life > row.life};
+    row.life = std::max(row.life, life);
     std::vector<LinkReport> links = std::move(row.report.links);
     row.report = report;
     if (report.links.empty())
         row.report.links = std::move(links);
     row.news = now;
+    return learned;
+}
+
+void MemberTable::raise_life(NodeId id, Life life) {
+    Row &row = this->row(id);
+    row.life = std::max(row.life, life);
 }
 
 void MemberTable::answered(NodeId id, Duration rtt) {
-    Row &row = rows_[id];
+    Row &row = this->row(id);
     row.missed = 0;
     row.rtt = row.rtt == Duration{0} ? rtt : (row.rtt * 7 + rtt) / 8; // TCP's smoothing
 }
 
 void MemberTable::forget_except(const Configuration &configuration) {
-    std::erase_if(rows_, [&](const auto &entry) { return !configuration.find(entry.first); });
+    std::erase_if(rows_, [&](const auto &entry) { return !configuration.find(entry.id); });
 }
 
 const MemberTable::Row *MemberTable::find(NodeId id) const {
-    auto it = rows_.find(id);
-    return it == rows_.end() ? nullptr : &it->second;
+    auto it = at_or_after(id);
+    return it == rows_.end() || it->id != id ? nullptr : it->row.get();
 }
 
 Liveness MemberTable::liveness(NodeId id, const Settings &settings, Instant now) const {
     const Row *row = find(id);
     if (!row || row->heard == long_ago)
         return Liveness::unreachable;
-    // In a large table a member is spoken to in turn, not in every round.
-    const auto turns = static_cast<std::int64_t>(rows_.size() <= rows_per_turn ? 1 : rows_.size() / rows_per_turn + 1);
-    const Duration missed_exchange = std::max(settings.heartbeat_interval * 3 * turns, settings.lease_duration / 2);
+    const Duration missed_exchange = std::max(settings.heartbeat_interval * 3, settings.lease_duration / 2);
     if (now - row->heard < missed_exchange)
         return Liveness::alive;
     if (now - row->heard < settings.lease_duration || now - row->news < settings.lease_duration)
@@ -106,15 +133,15 @@ std::vector<MemberReport> MemberTable::some_rows(NodeId self, NodeId except, std
     std::vector<MemberReport> rows;
     if (rows_.empty())
         return rows;
-    turn_ %= rows_.size();
-    auto it = std::next(rows_.begin(), static_cast<std::ptrdiff_t>(turn_));
-    for (std::size_t i = 0; i < rows_.size() && rows.size() < count; ++i, ++turn_) {
-        if (it->first != self && it->first != except && it->second.report.id != NodeId::none) {
-            rows.push_back(it->second.report);
+    auto it = at_or_after(static_cast<NodeId>(raw(turn_) + 1));
+    for (std::size_t i = 0; i < rows_.size() && rows.size() < count; ++i, ++it) {
+        if (it == rows_.end())
+            it = rows_.begin();
+        turn_ = it->id;
+        if (it->id != self && it->id != except && it->row->report.id != NodeId::none) {
+            rows.push_back(it->row->report);
             rows.back().links.clear(); // links travel only from their owner: they are bulky
         }
-        if (++it == rows_.end())
-            it = rows_.begin();
     }
     return rows;
 }
@@ -132,6 +159,12 @@ std::vector<LinkReport> MemberTable::links(const Configuration &configuration, N
                 link.last_heard_ms = milliseconds_capped(now - row->heard);
         }
         links.push_back(link);
+    }
+    if (links.size() > members_max) {
+        const auto last = links.begin() + static_cast<std::ptrdiff_t>(members_max);
+        std::nth_element(links.begin(), last, links.end(),
+                         [](const LinkReport &a, const LinkReport &b) { return a.last_heard_ms < b.last_heard_ms; });
+        links.erase(last, links.end());
     }
     return links;
 }

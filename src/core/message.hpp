@@ -42,6 +42,27 @@ struct LinkReport {
     bool operator==(const LinkReport &) const = default;
 };
 
+// What a node believes about whether another lives.
+enum class Liveness : std::uint8_t { alive = 0, suspect = 1, unreachable = 2 };
+const char *to_string(Liveness liveness);
+
+// Orders what is said about whether a member lives: it raises `refutations` itself when it hears that it is
+// doubted, and what was said about an older life is void (SWIM's incarnation number).
+struct Life {
+    Incarnation incarnation = Incarnation::none;
+    std::uint32_t refutations = 0;
+    auto operator<=>(const Life &) const = default;
+};
+
+// Passed on among members of large clusters.  alive: the member has refuted what was said of an older life.
+struct Rumour {
+    NodeId member = NodeId::none;
+    Life life;
+    Liveness state = Liveness::alive;
+    NodeId accuser = NodeId::none; // whose probes failed
+    bool operator==(const Rumour &) const = default;
+};
+
 // One row of the member table.  The owner raises `sequence`; the newest (incarnation, sequence) wins.
 struct MemberReport {
     NodeId id = NodeId::none;
@@ -49,6 +70,7 @@ struct MemberReport {
     Instance instance = Instance::none;
     std::uint64_t saves = 0;       // of its state so far
     std::uint64_t sequence = 0;
+    std::uint32_t refutations = 0; // see Life
     Role role = Role::passive;
     Term term = Term::none;
     LocalState local;
@@ -57,7 +79,8 @@ struct MemberReport {
     bool operator==(const MemberReport &) const = default;
 };
 
-// Sent to every member once per heartbeat_interval.  A primary's heartbeat renews its lease when a
+// Sent to every member once per heartbeat_interval, in large clusters to some (docs/protocol.md, "Gossip").
+// A primary's heartbeat renews its lease when a
 // majority answers; `sent` comes back in the answer, so that the lease counts from sending.
 struct Heartbeat {
     Instant sent{};
@@ -69,7 +92,8 @@ struct Heartbeat {
     Lineage lineage;                 // primary only
     Lsn lineage_confirmed = Lsn::none; // primary only: the primary's flush position
     MemberReport self;
-    std::vector<MemberReport> table; // a few other rows, in turn
+    std::vector<MemberReport> table; // a few other rows: news first, then in turn
+    std::vector<Rumour> rumours;     // large clusters only
 };
 
 struct HeartbeatReply {
@@ -77,6 +101,18 @@ struct HeartbeatReply {
     bool follows = false;            // the sender accepts the receiver as primary of this term
     Version config_version;          // what the sender has stored
     MemberReport self;
+    std::vector<MemberReport> table; // both as in a heartbeat, but in large clusters only
+    std::vector<Rumour> rumours;
+};
+
+// "Does this member answer you?  It does not answer me."  (SWIM's ping-req.)
+struct IndirectProbe {
+    NodeId target = NodeId::none;
+};
+
+struct IndirectReply {
+    NodeId target = NodeId::none;
+    bool reached = false; // no: it has not answered the sender either
 };
 
 // A primary said that it is gone.  Its worker may come back after a crash-restart cycle and lead on in
@@ -151,7 +187,8 @@ struct Rejected {
     Instance instance = Instance::none;
 };
 
-using Body = std::variant<Heartbeat, HeartbeatReply, VoteRequest, VoteReply, Resign, StandNow, JoinRequest, Rejected>;
+using Body = std::variant<Heartbeat, HeartbeatReply, VoteRequest, VoteReply, Resign, StandNow, JoinRequest, Rejected,
+                          IndirectProbe, IndirectReply>;
 
 struct Message {
     ClusterId cluster;

@@ -39,7 +39,7 @@ void copy_without_members(DurableState &from, DurableState &to) {
 
 Node::Impl::Impl(const Settings &s, const DurableState &state, const LocalState &l, std::uint64_t seed, Instant t)
     : settings(s), durable(state), local(l), instance(static_cast<Instance>(scrambled(~seed) | 1)), started(t), now(t),
-      random_state(seed), undo{state, Role::passive, NodeId::none} {}
+      random_state(seed), undo{state, Role::passive, NodeId::none}, gossip(seed) {}
 
 Node::Node(const Settings &settings, const DurableState &state, const LocalState &local, std::uint64_t seed, Instant now)
     : impl_(std::make_unique<Impl>(settings, state, local, seed, now)) {}
@@ -60,6 +60,7 @@ Outputs Node::start(Instant now) {
         return std::move(n.out);
     }
     n.out.push_back(SetPeers{n.configuration().members});
+    n.know_members();
     const bool alone = n.configuration().voter_count() == 1 && n.is_voter();
     const bool own_term = n.durable.voted_for == n.durable.self && n.local.position.timeline == timeline_of(n.durable.term);
     if (!n.local.in_recovery && (alone || own_term)) {
@@ -99,6 +100,7 @@ Outputs Node::step(const Event &event, Instant now) {
     const CoreView before = n.view();
     n.now = std::max(now, n.now);
     n.out.clear();
+    n.know_members();
     if (!std::holds_alternative<PersistFailed>(event))
         n.remember();
     n.dispatch(event);
@@ -128,6 +130,13 @@ ForcedFailover Node::forced_failover(Instant now) const {
 Status Node::status(Instant now) const { return impl_->status(now); }
 const DurableState &Node::durable() const { return impl_->durable; }
 Instance Node::instance() const { return impl_->instance; }
+std::vector<Doubted> Node::doubts(Instant now) const { return impl_->doubts(now); }
+Liveness Node::liveness(NodeId member, Instant now) const { return impl_->liveness(member, now); }
+
+const MemberReport *Node::report(NodeId member) const {
+    const MemberTable::Row *row = impl_->table.find(member);
+    return row ? &row->report : nullptr;
+}
 
 // ---- dispatch ------------------------------------------------------------------------------------
 
@@ -163,6 +172,7 @@ void Node::Impl::receive(const Message &message) {
     if (const Hearing hearing = table.heard(message.from, run, now); hearing != Hearing::accepted)
         return refuse(message, hearing);
     connected.insert(message.from);
+    heard_from(message.from);
     struct Visitor {
         Impl &n;
         const Message &m;
@@ -177,6 +187,8 @@ void Node::Impl::receive(const Message &message) {
         }
         void operator()(const JoinRequest &b) { n.on_join(m, b); }
         void operator()(const Rejected &b) { n.on_rejected(m, b); }
+        void operator()(const IndirectProbe &b) { n.on_indirect_probe(m, b); }
+        void operator()(const IndirectReply &b) { n.on_indirect_reply(b); }
     };
     const bool any_sender = std::holds_alternative<JoinRequest>(message.body) ||
                             std::holds_alternative<Rejected>(message.body) ||
@@ -198,6 +210,7 @@ void Node::Impl::refuse(const Message &message, Hearing hearing) {
 
 void Node::Impl::tick() {
     if (now >= heartbeat_due) {
+        gossip_round();
         if (role == Role::joining)
             ask_admission();
         else if (role != Role::passive)

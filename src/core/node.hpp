@@ -6,7 +6,7 @@
 //
 // A Node composes the parts and owns no rule itself: election.hpp (terms, votes), lease.hpp (how
 // long a primary may acknowledge), quorum.hpp (counting), membership.hpp (changes of the
-// configuration), member_table.hpp (gossip), invariants.hpp (the law).
+// configuration), member_table.hpp and gossip.hpp (who lives), invariants.hpp (the law).
 #pragma once
 
 #include "event.hpp"
@@ -40,6 +40,10 @@ public:
     ForcedFailover forced_failover(Instant now) const;
     const DurableState &durable() const;
     Instance instance() const;
+    // Of clusters too large for a whole Status of each node.
+    std::vector<Doubted> doubts(Instant now) const;
+    Liveness liveness(NodeId member, Instant now) const;
+    const MemberReport *report(NodeId member) const; // the newest known; null: none
 
 private:
     struct Impl;

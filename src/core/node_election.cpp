@@ -35,7 +35,7 @@ std::size_t Node::Impl::rank() const {
     std::size_t better = 0;
     for (const Member &member : configuration().members) {
         if (member.id == durable.self || member.id == leader || !member.voter || member.kind != MemberKind::data ||
-            member.priority == 0 || table.liveness(member.id, settings, now) != Liveness::alive)
+            member.priority == 0 || liveness(member.id, now) != Liveness::alive)
             continue;
         const MemberReport &report = table.find(member.id)->report;
         if (!report.local.in_recovery)

@@ -49,11 +49,11 @@ std::string Node::Impl::forced_obstacle(Instant at) const {
         const MemberTable::Row *row = table.find(member.id);
         if (member.id == durable.self || !row)
             continue;
-        const Liveness liveness = table.liveness(member.id, settings, at);
+        const Liveness seen = liveness(member.id, at);
         const LocalState &theirs = row->report.local;
-        if (leads(row->report.role) && liveness != Liveness::unreachable)
+        if (leads(row->report.role) && seen != Liveness::unreachable)
             return member.name + " is the primary and was heard less than one lease ago";
-        if (liveness != Liveness::alive)
+        if (seen != Liveness::alive)
             continue;
         const bool data = member.kind == MemberKind::data;
         if (data && theirs.position_known && theirs.position > local.position)
@@ -71,7 +71,7 @@ std::string Node::Impl::forced_obstacle(Instant at) const {
 std::string Node::Impl::missing_voters(Instant at) const {
     std::string names;
     for (const Member &member : configuration().members)
-        if (member.voter && member.id != durable.self && table.liveness(member.id, settings, at) != Liveness::alive)
+        if (member.voter && member.id != durable.self && liveness(member.id, at) != Liveness::alive)
             names += (names.empty() ? "" : ", ") + member.name;
     return names;
 }

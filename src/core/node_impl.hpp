@@ -5,12 +5,14 @@
 //   node_standby.cpp   following a primary, the gate, joining, evidence that a primary is gone
 //   node_election.cpp  standing, voting, winning
 //   node_forced.cpp    leading because an operator says so
+//   node_gossip.cpp    whom to speak to, what to pass on, who lives
 //   node_primary.cpp   lease, replies, configuration, stepping down
 //   node_sync.cpp      who of the sync set has what, as primary
 //   node_status.cpp    the snapshot for people
 #pragma once
 
 #include "invariants.hpp"
+#include "gossip.hpp"
 #include "lease.hpp"
 #include "member_table.hpp"
 #include "membership.hpp"
@@ -58,6 +60,12 @@ struct Node::Impl {
     struct Undo { DurableState durable; Role role; NodeId leader; } undo;
 
     MemberTable table;
+    Gossip gossip;                   // at work in large clusters only
+    Version gossip_version;          // of the configuration that it knows
+    std::optional<Gossip::Round> gossip_due; // decided at the tick, to be sent with its heartbeats
+    std::size_t configurations_pushed = 0;   // in this round
+    std::vector<LinkReport> links_reported;
+    std::uint64_t links_of_round = 0;
     std::uint64_t report_sequence = 0;
     std::uint64_t rounds = 0;        // heartbeat rounds sent
     std::size_t turn = 0;            // whose turn it is where a round does not reach everybody
@@ -210,10 +218,32 @@ struct Node::Impl {
     void force_failover();
     void take_over();
 
+    // node_gossip.cpp
+    struct Peer { NodeId id; bool asks; };
+    void know_members();
+    void gossip_round();
+    std::vector<Peer> peers_of_round();
+    std::vector<Peer> primary_peers();
+    std::vector<Peer> gossip_peers();
+    bool lacks_configuration(NodeId to) const;
+    const std::vector<LinkReport> &link_reports();
+    void add_news(NodeId to, std::size_t bytes, std::vector<MemberReport> &rows, std::vector<Rumour> &rumours);
+    void add_news(NodeId to, Heartbeat &heartbeat);
+    void add_news(NodeId to, HeartbeatReply &reply);
+    void learn(const MemberReport &report);
+    void learn(NodeId from, const std::vector<MemberReport> &rows, const std::vector<Rumour> &rumours);
+    void asked(NodeId peer);
+    void greet(NodeId peer);
+    void compare_configurations(NodeId peer, Version theirs, bool told_ours);
+    void heard_from(NodeId peer);
+    void on_indirect_probe(const Message &message, const IndirectProbe &probe);
+    void on_indirect_reply(const IndirectReply &reply);
+    Liveness liveness(NodeId id, Instant at) const;
+    std::vector<Doubted> doubts(Instant at) const;
+
     // node_primary.cpp
     void heartbeat_round();
-    std::vector<NodeId> peers_of_round();
-    Heartbeat make_heartbeat(NodeId to);
+    Heartbeat make_heartbeat(NodeId to, bool asks);
     MemberReport own_report(bool with_links);
     void on_heartbeat_reply(const Message &message, const HeartbeatReply &reply);
     void update_lease();

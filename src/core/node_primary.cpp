@@ -6,17 +6,11 @@
 #include "node_impl.hpp"
 
 #include <algorithm>
-#include <utility>
 
 namespace pg_ha {
 
 namespace {
-constexpr std::size_t table_rows_per_heartbeat = 8;
-constexpr std::uint64_t rounds_between_questions = 8; // heartbeats of a standby that want an answer
-constexpr std::uint64_t rounds_between_greetings = 4; // to a primary that an answer has just told the same
-constexpr std::size_t all_to_all_members_max = 17;
-constexpr std::size_t peers_per_round_primary = 12;
-constexpr std::size_t peers_per_round_standby = 8;
+constexpr std::uint64_t rounds_between_strangers = 8; // heartbeats to connected nodes that are no members
 constexpr std::uint64_t caught_up_bytes = 16 << 20;   // one WAL segment
 } // namespace
 
@@ -29,51 +23,34 @@ MemberReport Node::Impl::own_report(bool with_links) {
     report.instance = instance;
     report.saves = durable.saves;
     report.sequence = ++report_sequence;
+    report.refutations = gossip.refutations();
     report.role = role;
     report.term = durable.term;
     report.local = local;
     report.reason = reason.substr(0, 200);
     if (with_links)
-        report.links = table.links(configuration(), durable.self, now);
+        report.links = link_reports();
     return report;
 }
 
-Heartbeat Node::Impl::make_heartbeat(NodeId to) {
+Heartbeat Node::Impl::make_heartbeat(NodeId to, bool asks) {
     Heartbeat heartbeat;
     heartbeat.sent = now;
-    heartbeat.wants_reply = acts() || rounds % rounds_between_questions == 0;
+    heartbeat.wants_reply = asks || acts();
     heartbeat.asks_nothing = acts() && !asks_promise;
     if (heartbeat.asks_nothing)
         last_without_promise = now;
     heartbeat.leader = acts() ? durable.self : leader;
     heartbeat.config_version = configuration().version;
-    auto known = stored_versions.find(to);
-    if ((acts() || role == Role::standby) && (known == stored_versions.end() || known->second < configuration().version))
+    if (lacks_configuration(to))
         heartbeat.configuration = configuration();
     if (role == Role::primary) {
         heartbeat.lineage = lineage;
         heartbeat.lineage_confirmed = local.position.lsn;
     }
     heartbeat.self = own_report(rounds % rounds_between_link_reports == 0);
-    heartbeat.table = table.some_rows(durable.self, to, table_rows_per_heartbeat);
+    add_news(to, heartbeat);
     return heartbeat;
-}
-
-// Everybody, up to 17 members; in larger clusters some in turn, so that a node's cost stays flat.  A
-// primary never leaves out the voters while they are few, because they renew its lease.
-std::vector<NodeId> Node::Impl::peers_of_round() {
-    std::vector<NodeId> peers, in_turn;
-    const bool voters_always = acts() && configuration().voter_count() <= peers_per_round_primary / 2;
-    const bool answered = std::exchange(answered_leader, false) && rounds % rounds_between_greetings != 0;
-    for (const Member &member : configuration().members)
-        if (member.id != durable.self && !(answered && member.id == leader))
-            (voters_always && member.voter ? peers : in_turn).push_back(member.id);
-    std::size_t room = in_turn.size();
-    if (configuration().members.size() > all_to_all_members_max)
-        room = std::min(room, (acts() ? peers_per_round_primary : peers_per_round_standby) - peers.size());
-    for (std::size_t i = 0; i < room; ++i)
-        peers.push_back(in_turn[turn++ % in_turn.size()]);
-    return peers;
 }
 
 void Node::Impl::heartbeat_round() {
@@ -81,17 +58,16 @@ void Node::Impl::heartbeat_round() {
         consider_contact();
     ++rounds;
     round_sent = now;
-    for (const NodeId peer : peers_of_round()) {
-        Heartbeat heartbeat = make_heartbeat(peer);
-        if (heartbeat.wants_reply)
-            table.asked(peer);
-        send(peer, std::move(heartbeat));
+    for (const Peer &peer : peers_of_round()) {
+        if (peer.asks)
+            asked(peer.id);
+        send(peer.id, make_heartbeat(peer.id, peer.asks));
     }
     if (acts()) {
-        if (rounds % rounds_between_questions == 0) // a new identity at a member's address may know nobody else
+        if (rounds % rounds_between_strangers == 0) // a new identity at a member's address may know nobody else
             for (NodeId peer : connected)
                 if (!configuration().find(peer))
-                    send(peer, make_heartbeat(peer));
+                    send(peer, make_heartbeat(peer, true));
         update_record();
         advance_configuration();
         update_lease();
@@ -106,10 +82,12 @@ void Node::Impl::heartbeat_round() {
 }
 
 void Node::Impl::on_heartbeat_reply(const Message &message, const HeartbeatReply &reply) {
-    table.learn(reply.self, now);
+    learn(reply.self);
+    learn(message.from, reply.table, reply.rumours);
     if (reply.sent <= now)
         table.answered(message.from, now - reply.sent);
     stored_versions[message.from] = reply.config_version;
+    compare_configurations(message.from, reply.config_version, true);
     if (acts() && message.term > durable.term) {
         step_down(name_of(message.from) + " is in term " + std::to_string(raw(message.term)));
         return;
@@ -232,7 +210,7 @@ MembershipFacts Node::Impl::membership_facts() const {
     facts.ready.insert(durable.self);
     for (const Member &member : configuration().members) {
         const MemberTable::Row *row = table.find(member.id);
-        if (member.id == durable.self || !row || table.liveness(member.id, settings, now) != Liveness::alive)
+        if (member.id == durable.self || !row || liveness(member.id, now) != Liveness::alive)
             continue;
         const LocalState &theirs = row->report.local;
         const bool near = theirs.streaming && theirs.position.timeline == local.position.timeline &&
@@ -263,7 +241,7 @@ void Node::Impl::advance_configuration() {
         it = settled ? applicants.erase(it) : std::next(it);
     }
     std::erase_if(replaced, [&](NodeId id) { // gone at last, or back before it was removed
-        return !configuration().find(id) || table.liveness(id, settings, now) == Liveness::alive;
+        return !configuration().find(id) || liveness(id, now) == Liveness::alive;
     });
 
     if (postgres_first) {

@@ -33,10 +33,8 @@ void Node::Impl::on_heartbeat(const Message &message, const Heartbeat &heartbeat
             send(message.from, Rejected{Rejection::not_member, message.incarnation});
         return;
     }
-    table.learn(heartbeat.self, now);
-    for (const MemberReport &report : heartbeat.table)
-        if (report.id != durable.self && configuration().find(report.id))
-            table.learn(report, now);
+    learn(heartbeat.self);
+    learn(message.from, heartbeat.table, heartbeat.rumours);
     stored_versions[message.from] = heartbeat.config_version;
 
     // A voter that missed the newest record knows perhaps neither the candidates nor who else votes.
@@ -49,9 +47,12 @@ void Node::Impl::on_heartbeat(const Message &message, const Heartbeat &heartbeat
     if (heartbeat.wants_reply && configuration().find(message.from)) {
         const bool follows = from_primary && leader == message.from && message.term == durable.term;
         const bool with_links = rounds % rounds_between_link_reports == 0;
-        send(message.from, HeartbeatReply{heartbeat.sent, follows, configuration().version, own_report(with_links)});
+        HeartbeatReply reply{heartbeat.sent, follows, configuration().version, own_report(with_links), {}, {}};
+        add_news(message.from, reply);
+        send(message.from, std::move(reply));
         answered_leader = answered_leader || follows;
     }
+    compare_configurations(message.from, heartbeat.config_version, heartbeat.wants_reply);
 }
 
 void Node::Impl::follow(const Message &message, const Heartbeat &heartbeat) {
@@ -258,7 +259,7 @@ void Node::Impl::link_up(NodeId peer) {
     if (role == Role::joining)
         send(peer, JoinRequest{own_member(), settings.system_identifier});
     else if (acts()) // a fresh link need not wait for the next round
-        send(peer, make_heartbeat(peer));
+        send(peer, make_heartbeat(peer, true));
 }
 
 void Node::Impl::peer_gone(NodeId peer) {
@@ -329,7 +330,7 @@ void Node::Impl::on_join(const Message &message, const JoinRequest &request) {
     }
     const Member *namesake = configuration().find(applicant.name);
     if (namesake && namesake->id != applicant.id) {
-        if (namesake->id == durable.self || table.liveness(namesake->id, settings, now) != Liveness::unreachable) {
+        if (namesake->id == durable.self || liveness(namesake->id, now) != Liveness::unreachable) {
             reject(Rejection::name_in_use);
             return;
         }
@@ -339,6 +340,8 @@ void Node::Impl::on_join(const Message &message, const JoinRequest &request) {
         reject(Rejection::cluster_full);
         return;
     }
+    if (gossip.at_scale() && configuration().find(applicant.id) && stored_versions[applicant.id] < configuration().version)
+        greet(applicant.id); // admitted, and does not know it yet
     applicants[applicant.id] = applicant;
     advance_configuration();
 }

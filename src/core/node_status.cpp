@@ -41,7 +41,7 @@ Status Node::Impl::status(Instant at) const {
         } else if (const MemberTable::Row *known = table.find(member.id)) {
             row.report = known->report;
             row.report.saves = known->run.saves;
-            row.liveness = table.liveness(member.id, settings, at);
+            row.liveness = liveness(member.id, at);
             row.last_heard = known->heard == long_ago ? Duration{-1} : at - known->heard;
         }
         if (member.kind == MemberKind::data && primary_lsn != Lsn::none && row.report.local.position.lsn != Lsn::none)
@@ -80,7 +80,7 @@ std::string Node::Impl::failover_obstacle(Instant at) const {
         const bool self = member.id == durable.self;
         const MemberTable::Row *row = table.find(member.id);
         const LocalState &state = self ? local : row ? row->report.local : LocalState{};
-        const bool alive = self || table.liveness(member.id, settings, at) == Liveness::alive;
+        const bool alive = self || liveness(member.id, at) == Liveness::alive;
         const bool witness = member.kind == MemberKind::witness;
         if (!alive || (!witness && !(state.position_known && state.in_recovery))) {
             missing += (missing.empty() ? "" : ", ") + member.name + (alive ? " (not ready)" : " (not heard)");
@@ -112,7 +112,7 @@ std::string Node::Impl::why_no_primary(Instant at) const {
         const bool self = member.id == durable.self;
         const MemberTable::Row *row = table.find(member.id);
         const LocalState &state = self ? local : row ? row->report.local : LocalState{};
-        if ((self || table.liveness(member.id, settings, at) == Liveness::alive) &&
+        if ((self || liveness(member.id, at) == Liveness::alive) &&
             (member.kind == MemberKind::witness || (state.position_known && state.in_recovery)))
             able.insert(member.id);
     }

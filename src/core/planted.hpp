@@ -60,6 +60,9 @@ enum class Bug : std::uint8_t {
     last_check_off,            // whatever ended the wait for the standbys, the commit is answered
     sync_not_waited,           // synchronous_standby_names stays empty
     gate_not_shut,             // the core asks for it, the walreceiver goes on
+    // gossip: shown by gossip_scale, not by sim, whose clusters are too small for it
+    no_indirect_probes,        // a member is suspected although others would reach it
+    suspicion_not_refuted,     // a member that is suspected says nothing
 };
 
 #ifdef PG_HA_PLANTED

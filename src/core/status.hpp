@@ -7,9 +7,6 @@
 
 namespace pg_ha {
 
-enum class Liveness : std::uint8_t { alive = 0, suspect = 1, unreachable = 2 };
-const char *to_string(Liveness liveness);
-
 struct MemberStatus {
     Member member;
     MemberReport report;            // newest known
@@ -19,6 +16,13 @@ struct MemberStatus {
     bool in_sync_set = false;
     std::int64_t lag_bytes = -1;    // behind the primary's flush position; -1: unknown
     Duration last_heard{-1};        // since the last direct message; negative: never
+};
+
+// A member that a node does not hold to be alive.
+struct Doubted {
+    NodeId member = NodeId::none;
+    Liveness liveness = Liveness::suspect;
+    bool own = false; // by its own probes, not by hearsay
 };
 
 struct Status {

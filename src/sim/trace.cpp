@@ -56,6 +56,8 @@ std::string describe(const Body &body) {
         std::string operator()(const StandNow &) { return "stand now"; }
         std::string operator()(const JoinRequest &) { return "asks for admission"; }
         std::string operator()(const Rejected &b) { return std::string("rejects: ") + to_string(b.why); }
+        std::string operator()(const IndirectProbe &b) { return "asks for an indirect probe of " + std::to_string(raw(b.target) % 10000); }
+        std::string operator()(const IndirectReply &b) { return b.reached ? "its indirect probe succeeded" : "its indirect probe failed"; }
     };
     return std::visit(Visitor{}, body);
 }

@@ -97,12 +97,19 @@ public:
         out.instance = static_cast<Instance>(number32());
         out.saves = number();
         out.sequence = number();
+        out.refutations = number32();
         out.role = static_cast<Role>(below(8));
         out.term = id<Term>();
         out.local = {flag(), flag(), position(), id<Lsn>(), flag(), number32()};
         out.reason = any_bytes(200);
         for (std::size_t i = below(links_max + 1); i > 0; --i)
             out.links.push_back({id<NodeId>(), number32(), number32(), number32()});
+        return out;
+    }
+    std::vector<Rumour> rumours() {
+        std::vector<Rumour> out;
+        for (std::size_t i = below(13); i > 0; --i)
+            out.push_back({id<NodeId>(), {id<Incarnation>(), number32()}, static_cast<Liveness>(below(3)), id<NodeId>()});
         return out;
     }
     Heartbeat heartbeat() {
@@ -120,15 +127,20 @@ public:
         out.self = report(members_max);
         for (std::size_t i = below(9); i > 0; --i)
             out.table.push_back(report(members_max));
+        out.rumours = rumours();
         return out;
     }
     Body body() {
-        switch (below(8)) {
+        switch (below(10)) {
         case 0:
             return heartbeat();
-        case 1:
-            return HeartbeatReply{Instant(Duration(static_cast<std::int64_t>(number()))), flag(),
-                                  {id<Term>(), number()}, report(members_max)};
+        case 1: {
+            HeartbeatReply out{Instant(Duration(static_cast<std::int64_t>(number()))), flag(), {id<Term>(), number()},
+                               report(members_max), {}, rumours()};
+            for (std::size_t i = below(9); i > 0; --i)
+                out.table.push_back(report(members_max));
+            return out;
+        }
         case 2:
             return VoteRequest{flag(), id<Term>(), position(), {id<Term>(), id<Incarnation>()}, {id<Term>(), number()}};
         case 3: {
@@ -143,6 +155,10 @@ public:
             return StandNow{};
         case 6:
             return JoinRequest{member(1 + below(1000)), number()};
+        case 7:
+            return IndirectProbe{id<NodeId>()};
+        case 8:
+            return IndirectReply{id<NodeId>(), flag()};
         default:
             return Rejected{static_cast<Rejection>(below(6)), id<Incarnation>(), static_cast<Instance>(number32())};
         }
@@ -184,6 +200,7 @@ void expect_same(const Message &expected, const Message &actual) {
         EXPECT_EQ(heartbeat->lineage_confirmed, other.lineage_confirmed);
         EXPECT_EQ(heartbeat->self, other.self);
         EXPECT_EQ(heartbeat->table, other.table);
+        EXPECT_EQ(heartbeat->rumours, other.rumours);
     }
     if (const auto *reply = std::get_if<HeartbeatReply>(&expected.body)) {
         const auto &other = std::get<HeartbeatReply>(actual.body);
@@ -191,6 +208,15 @@ void expect_same(const Message &expected, const Message &actual) {
         EXPECT_EQ(reply->follows, other.follows);
         EXPECT_EQ(reply->config_version, other.config_version);
         EXPECT_EQ(reply->self, other.self);
+        EXPECT_EQ(reply->table, other.table);
+        EXPECT_EQ(reply->rumours, other.rumours);
+    }
+    if (const auto *probe = std::get_if<IndirectProbe>(&expected.body)) {
+        EXPECT_EQ(probe->target, std::get<IndirectProbe>(actual.body).target);
+    }
+    if (const auto *reply = std::get_if<IndirectReply>(&expected.body)) {
+        EXPECT_EQ(reply->target, std::get<IndirectReply>(actual.body).target);
+        EXPECT_EQ(reply->reached, std::get<IndirectReply>(actual.body).reached);
     }
     if (const auto *request = std::get_if<VoteRequest>(&expected.body)) {
         const auto &other = std::get<VoteRequest>(actual.body);
@@ -381,6 +407,16 @@ TEST_F(Bounds, EnumerationsAreChecked) {
     EXPECT_TRUE(accepted());
     message_.mutable_rejected()->set_why(6);
     EXPECT_FALSE(accepted());
+    message_.clear_rejected();
+    wire::Rumours &rumours = *message_.mutable_heartbeat()->mutable_rumours();
+    rumours.add_member(1);
+    rumours.add_incarnation(1);
+    rumours.add_refutations(1);
+    rumours.add_accuser(1);
+    rumours.add_state(2);
+    EXPECT_TRUE(accepted());
+    rumours.set_state(0, 3);
+    EXPECT_FALSE(accepted());
 }
 
 TEST_F(Bounds, OneBodyPerMessage) {
@@ -408,6 +444,26 @@ TEST_F(Bounds, CountsAreLimited) {
         message_.mutable_heartbeat()->add_table();
     EXPECT_TRUE(accepted());
     message_.mutable_heartbeat()->add_table();
+    EXPECT_FALSE(accepted());
+
+    message_.clear_heartbeat();
+    for (std::size_t i = 0; i < members_max; ++i)
+        message_.mutable_heartbeat_reply()->add_table();
+    EXPECT_TRUE(accepted());
+    message_.mutable_heartbeat_reply()->add_table();
+    EXPECT_FALSE(accepted());
+    message_.clear_heartbeat_reply();
+    wire::Rumours &rumours = *message_.mutable_heartbeat()->mutable_rumours();
+    rumours.add_member(1);
+    EXPECT_FALSE(accepted()) << "columns of different length";
+    for (int i = 0; i < 65; ++i) {
+        rumours.add_member(1);
+        rumours.add_incarnation(1);
+        rumours.add_refutations(1);
+        rumours.add_state(1);
+        rumours.add_accuser(1);
+    }
+    rumours.mutable_member()->RemoveLast();
     EXPECT_FALSE(accepted());
 
     message_.clear_heartbeat();

@@ -302,6 +302,8 @@ std::vector<Happening> all_events() {
         add_message(list, std::string("Rejected (") + to_string(why) + ")", {other_primary}, [=](Subject &, unsigned, unsigned) {
             return Rejected{why, static_cast<Incarnation>(7)};
         });
+    add_message(list, "IndirectProbe", {voter, stranger}, [](Subject &, unsigned, unsigned) { return IndirectProbe{id(learner)}; });
+    add_message(list, "IndirectReply", {voter, stranger}, [](Subject &, unsigned, unsigned) { return IndirectReply{id(learner), true}; });
     list.push_back({"Message for another cluster", [](Subject &s) {
                         Received r = s.message(other_primary, s.in_term() + 1, s.heartbeat(other_primary, s.in_term() + 1, true));
                         r.message.cluster = {9, 9};
@@ -314,7 +316,8 @@ std::string name_of(const Output &output) {
     struct Names {
         std::string operator()(const Send &o) const {
             static const char *const bodies[] = {"Heartbeat", "HeartbeatReply", "VoteRequest", "VoteReply",
-                                                 "Resign",    "StandNow",       "JoinRequest", "Rejected"};
+                                                 "Resign",    "StandNow",       "JoinRequest", "Rejected",
+                                                 "IndirectProbe", "IndirectReply"};
             std::string text = std::string("send ") + bodies[o.body.index()];
             if (const auto *reply = std::get_if<HeartbeatReply>(&o.body))
                 text += reply->follows ? " (follows)" : "";
