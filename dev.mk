@@ -48,6 +48,11 @@ worlds: $(BUILD)/build.ninja ## every graph of broken links between up to 5 node
 	cmake --build $(BUILD) --target worlds
 	$(BUILD)/worlds
 
+.PHONY: gossip-scale
+gossip-scale: $(BUILD)/build.ninja ## cost and speed of gossip among 3 to 1,000 members
+	cmake --build $(BUILD) --target gossip_scale
+	$(BUILD)/gossip_scale
+
 .PHONY: coverage
 coverage: ## lines of core and agent that unit tests and SEEDS simulated clusters reach
 	SEEDS=$(SEEDS) scripts/coverage
