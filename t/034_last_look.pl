@@ -14,7 +14,7 @@ use PgHaSession;
 use Test::More;
 use Time::HiRes qw(time sleep);
 
-my $cluster = PgHaCluster->new(files => ['fence_module.so'], settings => "max_prepared_transactions = 10\n");
+my $cluster = PgHaCluster->new(files => ['fence_module.so'], settings => "max_prepared_transactions = 10\npg_ha.min_sync_standbys = 1\n");
 my $module = $cluster->dir . '/fence_module.so';
 my $empty_list = "CREATE FUNCTION fence_empty_standby_names() RETURNS void AS '$module' LANGUAGE C";
 my $waits = q{SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'};

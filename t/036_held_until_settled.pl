@@ -10,7 +10,7 @@ use PgHaCluster;
 use PgHaSession;
 use Test::More;
 
-my $cluster = PgHaCluster->new(settings => "pg_ha.fence_wait = '200ms'\n");
+my $cluster = PgHaCluster->new(settings => "pg_ha.fence_wait = '200ms'\npg_ha.min_sync_standbys = 1\n");
 $cluster->start_all;
 PgHaCluster::append($cluster->data('rome') . '/postgresql.conf', "pg_ha.failover_priority = 0\n");
 kill 'HUP', $cluster->postmaster('rome');
