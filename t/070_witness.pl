@@ -36,14 +36,21 @@ $cluster->wait_writes(200, 'without the witness');
 start_witness($cluster, 'athens');
 wait_voters($cluster, 'london', 3);
 
-# The primary dies with everything: the standby is elected with the witness's vote.
-$cluster->stop_writer;
+# The primary dies with everything: the standby is elected with the witness's vote, and writes on at once.
 $cluster->kill_everything('london');
 is($cluster->wait_primary('paris'), 'paris', 'paris is elected');
+$cluster->wait_writes(200, 'the survivor writes on without its standby');
+$cluster->poll('paris', 'SELECT sync_set, write_quorum FROM ha_cluster', 'paris|1', 'which has left the sync set');
+is($cluster->sql('paris', 'SELECT failover_possible FROM ha_cluster'), 'f', 'now nobody else could take over');
 $cluster->start('london');
-$cluster->wait_standby_of('london', 'paris');
+$cluster->bring_back('london', 'paris');
+wait_voters($cluster, 'paris', 3);
+$cluster->poll('paris', 'SELECT sync_set, write_quorum FROM ha_cluster', 'london, paris|2', 'london counts again');
 is_deeply([ $cluster->primaries ], ['paris'], 'one primary');
-$cluster->start_writer;
+
+# The standby dies: the primary goes on with the witness.
 $cluster->wait_writes(200, 'both there again');
+$cluster->kill_everything('london');
+$cluster->wait_writes(200, 'the primary writes on with the witness');
 $cluster->verify_ledger('paris');
 done_testing();
