@@ -72,7 +72,9 @@ struct StillPostgres final : PostgresControl {
     Sampled sample() override { return {local, lineage}; }
     void open_gate(const OpenGate &) override { local.streaming = true; }
     void set_lease(Instant until) override { has_lease = until != long_ago; }
+    void settled() override {}
     void promote(Term) override {}
+    void rejoin(const Rejoin &) override {}
     void demote(const std::string &) override {}
     void apply_sync(const ApplySync &sync) override { answers.push_back(SyncInEffect{sync.rule}); }
     void note(const Note &) override {}

@@ -14,7 +14,7 @@ namespace {
 
 constexpr Duration look_every = milliseconds(10);
 constexpr Duration warm_up_at_most = seconds(120);
-constexpr Duration settling = seconds(15);
+constexpr Duration settling = seconds(10);
 constexpr Duration detected_within = seconds(60);
 
 double in_seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
@@ -138,7 +138,8 @@ void kill_some(Cluster &cluster, const Plan &plan, Figures &out) {
             cluster.restart(seen.host);
         }
         done += all.size();
-        cluster.run(settling);
+        if (done < plan.kills)
+            cluster.run(settling);
     }
     out.first_suspects = spread(first_suspects);
     out.all_suspect = spread(all_suspect);

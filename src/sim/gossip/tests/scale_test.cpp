@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: PostgreSQL
 //
 // A short run of what `make gossip-scale` measures, with bounds; and two planted defects that break them.
-#include "experiment.hpp"
+#include "sim/gossip/experiment.hpp"
 
 #include "core/planted.hpp"
 
