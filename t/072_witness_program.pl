@@ -119,7 +119,7 @@ state_directory = $dir/second
 END
 start_witness($cluster, 'athens');
 $cluster->wait_log('athens', qr/first: the state in \S+ is not usable/, 'a damaged state is noticed and set aside');
-ok(-e "$dir/state/state.corrupt", 'and kept');
+ok(-e "$dir/state/state.unusable", 'and kept');
 $cluster->poll('london', "SELECT liveness FROM ha_members WHERE name = 'athens' AND node_id <> '$old'", 'alive',
     'the witness comes back under a new identity');
 $cluster->poll('london', "SELECT count(*), count(*) FILTER (WHERE voter), bool_and(liveness = 'alive') FROM ha_members WHERE kind = 'witness'",
