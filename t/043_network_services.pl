@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 #
 # The primary can speak with both standbys, but not about everything.  Without replication nothing is
-# acknowledged that nobody else has; without the node workers' links its lease ends while WAL still flows,
+# acknowledged that nobody else has, as pg_ha.min_sync_standbys = 1 demands; without the node workers' links its lease ends while WAL still flows,
 # and the vote cuts the WAL.
 use strict;
 use warnings;
@@ -14,7 +14,7 @@ use Test::More;
 my $why_not = PgHaNetwork->unavailable;
 plan(skip_all => $why_not) if defined $why_not;
 
-my $cluster = PgHaNetwork->new(settings => "pg_ha.lease_duration = '1s'\npg_ha.fence_wait = '300ms'\n");
+my $cluster = PgHaNetwork->new(settings => "pg_ha.lease_duration = '1s'\npg_ha.fence_wait = '300ms'\npg_ha.min_sync_standbys = 1\n");
 $cluster->start_all;
 my $term = $cluster->sql('london', 'SELECT term FROM ha_cluster');
 my $ledger = PgHaLedger->new($cluster);

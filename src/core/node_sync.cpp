@@ -26,7 +26,8 @@ void Node::Impl::watch_streams() {
             const bool near = theirs.position.lsn >= own_wal.at(row->news - patience / 2);
             watch.report(follows, near, theirs.position.lsn, local.position.lsn, row->news, patience);
         }
-        if (!watch.lost() && contains(configuration().sync.set, member.id) && watch.overdue(listening_since, now, patience))
+        if (!watch.lost() && contains(configuration().sync.set, member.id) &&
+            watch.overdue(listening_since, now, patience) && !planted(Bug::nobody_is_lost))
             watch.lose(patience);
     }
     note_waiting();

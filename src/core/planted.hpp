@@ -42,6 +42,7 @@ enum class Bug : std::uint8_t {
     rules_not_compared,        // commits go on while PostgreSQL waits for less than the record asks
     raise_w_in_record_first,   // the record is tightened before PostgreSQL
     raise_w_without_catch_up,  // the record is tightened before members have what came before
+    nobody_is_lost,            // a standby that is gone stays in the sync set
     leave_in_record_first,     // who leaves the sync set leaves the record before PostgreSQL's rule
     loosen_before_in_force,    // PostgreSQL follows a record that only the primary has
     deposed_loosens,           // a deposed primary takes its successor's rule

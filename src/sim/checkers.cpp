@@ -9,6 +9,13 @@
 namespace pg_ha::sim {
 
 namespace {
+Time patience(const Options &o) {
+    return std::max(o.patience, 5 * o.heartbeat);
+}
+// The loss is noticed; the steps of both halves, each with a save that may fail and settings that spread.
+Time waits_at_most(const Options &o) {
+    return 3 * patience(o) + 4 * o.lease;
+}
 std::string text(Term term) {
     return std::to_string(raw(term));
 }
@@ -63,6 +70,21 @@ void Checkers::stands(Host &host, const DurableState &state) {
                       std::to_string(count) + " of " + std::to_string(state.configuration.voter_count()) + " voters");
 }
 
+// Who enters S must be able to confirm commits: it has streamed a moment ago.
+void Checkers::enters_sync_set(Host &host, const Stored &stored, const DurableState &state) {
+    const std::vector<NodeId> &before = stored.configuration.sync.set, &now = state.configuration.sync.set;
+    for (int i = 0; i < world_.options.hosts; i++) {
+        Host &other = world_.host(i);
+        const auto in = [&](const std::vector<NodeId> &set) {
+            return other.disk.state() && std::find(set.begin(), set.end(), other.disk.state()->self) != set.end();
+        };
+        if (&other != &host && in(now) && !in(before) && !other.postgres.streaming() &&
+            world_.now() - other.postgres.last_streamed > patience(world_.options) + world_.options.lease)
+            world_.violation(Outcome::stuck, "L2: " + host.name + " lets " + other.name +
+                                                 " into the sync set, which does not stream");
+    }
+}
+
 void Checkers::changes_record(Host &host, const Stored &stored, const DurableState &state) {
     const Version before = stored.configuration.version, now = state.configuration.version;
     const auto leader = leaders_.find(now.term);
@@ -79,6 +101,7 @@ void Checkers::changes_record(Host &host, const Stored &stored, const DurableSta
                           to_string(world_.wal.position({b, branch.acknowledged})));
     if (now.term != before.term || now.index <= before.index)
         return;
+    enters_sync_set(host, stored, state);
     std::size_t count = 0;
     for (const Member &member : stored.configuration.members)
         if (const auto voter = stored_.find(member.id); member.voter && voter != stored_.end())
@@ -341,6 +364,15 @@ void Checkers::acknowledged(Host &host, WalPoint commit) {
 void Checkers::seen(WalPoint end) {
     Branch &branch = world_.wal.branch(end.branch);
     branch.seen = std::max(branch.seen, end.lsn);
+}
+
+// A primary that a majority answers takes lost standbys out of S, so commits don't wait for them for ever.
+void Checkers::waits(Host &host, Time longest) {
+    const Options &o = world_.options;
+    statistics.longest_wait = std::max(statistics.longest_wait, longest);
+    if (o.synchronous && o.min_sync_standbys == 0 && longest > waits_at_most(o))
+        world_.violation(Outcome::stuck, "L2: a commit on " + host.name + " waits for " + std::to_string(longest / millisecond) +
+                                             " ms although the lease runs");
 }
 
 void Checkers::finish(WalPoint survivor) {

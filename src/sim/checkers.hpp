@@ -29,6 +29,7 @@ struct Statistics {
     std::uint64_t lost = 0;         // asynchronous: promotions that lost acknowledged commits
     std::uint64_t rewinds = 0;
     std::uint64_t liveness_skipped = 0;
+    Time longest_wait = 0; // of a commit for the standbys, while the lease ran
     Time virtual_time = 0;
 };
 
@@ -50,6 +51,7 @@ public:
     void lease_checked(Host &host);
     void acknowledged(Host &host, WalPoint commit);
     void seen(WalPoint end);
+    void waits(Host &host, Time longest);
     void false_claim(Host &host);
     void finish(WalPoint survivor);
 
@@ -73,6 +75,7 @@ private:
     void lost_writes(WalPoint head, const std::string &who);
     void leads(Host &host, NodeId id, Term term);
     void stands(Host &host, const DurableState &state);
+    void enters_sync_set(Host &host, const Stored &stored, const DurableState &state);
     void changes_record(Host &host, const Stored &stored, const DurableState &state);
     void promised(Host &host, const Message &message, const HeartbeatReply &reply);
     void keeps_promise(Host &host, const Message &message, Term term);

@@ -177,7 +177,7 @@ void Faults::strike_network(Fault fault, Host &host) {
 void Faults::cut_streams(Host &host) {
     const int other = static_cast<int>(world_.random.below(world_.options.hosts));
     const bool all = world_.random.chance(0.3);
-    const Time lasts = duration();
+    const Time lasts = duration() * world_.random.between(1, 4); // also longer than any commit may wait
     world_.trace(host, "no WAL flows between it and " + (all ? "all others" : world_.host(other).name) + " for " +
                            std::to_string(lasts / millisecond) + " ms");
     for (int peer = 0; peer < world_.options.hosts; peer++)

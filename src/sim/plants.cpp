@@ -53,6 +53,7 @@ const std::vector<Plant> &plants() {
         in_core("rules_not_compared", Bug::rules_not_compared),
         in_core("raise_w_in_record_first", Bug::raise_w_in_record_first),
         in_core("raise_w_without_catch_up", Bug::raise_w_without_catch_up),
+        in_core("nobody_is_lost", Bug::nobody_is_lost),
         in_core("leave_in_record_first", Bug::leave_in_record_first),
         in_core("loosen_before_in_force", Bug::loosen_before_in_force),
         in_core("deposed_loosens", Bug::deposed_loosens),

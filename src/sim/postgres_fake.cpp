@@ -212,6 +212,8 @@ void Postgres::set_lease(Instant until) {
     if ((lease_ == long_ago) != (until == long_ago))
         world().trace(host_, until == long_ago ? "fenced" : "lease begins");
     world().checkers.lease_set(host_, until);
+    if (!lease_holds())
+        leased_since_ = world().now();
     lease_ = until;
 }
 

@@ -69,10 +69,12 @@ public:
     LocalState local_state() const;
     Lineage lineage() const;
     Lsn confirmed() const;
+    Time last_streamed = 0;    // when WAL or an acknowledgement of it last moved here, as a standby
     Time last_acknowledged = 0; // virtual time of the newest commit a client got success for here
 
     void begin_sessions();
     void freeze_in_commit(int step, Time duration); // the machine, as soon as a session has taken that step
+    Time longest_wait() const; // of a commit for the standbys, while the lease runs
     const SyncRule &wanted_rule() const { return wanted_.rule; }
     void upstream_closed(int up, std::uint32_t connection);
 
@@ -100,6 +102,7 @@ private:
     struct Waiter {
         int session;
         std::uint64_t lsn;
+        Time since;
     };
     struct Chunk {
         std::int8_t upstream, standby;
@@ -162,6 +165,7 @@ private:
     bool stopping_ = false, promoting_ = false;
     bool position_known_ = false;
     Instant lease_{};                // shared memory
+    Time leased_since_ = 0;          // without a gap
     std::uint64_t inserted_ = 0;     // end of WAL in memory, a primary's
     std::uint64_t released_ = 0;     // WalSndCtl->lsn
     bool settled_ = false;           // shared memory: sessions are let in

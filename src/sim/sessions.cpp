@@ -66,7 +66,7 @@ void Postgres::flush_commit(int session, std::uint64_t lsn) {
         world().on(host_, Lane::backend, world().random.between(5 * microsecond, 50 * microsecond),
                    [this, session, lsn] { last_check(session, lsn); });
     else
-        waiters_.push_back({session, lsn});
+        waiters_.push_back({session, lsn, world().now()});
     took_step(2);
 }
 
@@ -93,6 +93,14 @@ void Postgres::release(std::uint64_t lsn, const StandbyRule &rule) {
         return;
     released_ = lsn;
     world().election.released(host_, lsn, rule);
+}
+
+Time Postgres::longest_wait() const {
+    Time longest = 0;
+    if (writable() && lease_holds())
+        for (const Waiter &waiter : waiters_)
+            longest = std::max(longest, world().now() - std::max(waiter.since, leased_since_));
+    return longest;
 }
 
 // SyncRepReleaseWaiters: the position that enough connected standbys say they have flushed.

@@ -95,6 +95,7 @@ void Postgres::drop_receiver() {
     if (!receiver_.connected)
         return;
     receiver_.connected = false;
+    last_streamed = world().now();
     const int up = receiver_.upstream, standby = host_.index;
     Sender &sender = world().host(up).postgres.senders_[static_cast<std::size_t>(standby)];
     if (!host_.powered || sender.connection != receiver_.connection)
@@ -201,6 +202,7 @@ void Postgres::flushed(Chunk chunk) {
 }
 
 void Postgres::acknowledge(std::uint64_t lsn) {
+    last_streamed = world().now();
     const int up = receiver_.upstream, standby = host_.index;
     const std::uint32_t connection = receiver_.connection;
     Time &fifo = world().host(up).postgres.senders_[static_cast<std::size_t>(standby)].acknowledgement_fifo;

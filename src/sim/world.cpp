@@ -92,6 +92,8 @@ Verdict World::run() {
 void World::housekeeping(int index) {
     Host &h = host(index);
     h.postgres.watch_stream();
+    if (!h.blocked(Lane::worker))
+        checkers.waits(h, h.postgres.longest_wait());
     if (!h.frozen)
         h.sample();
     after(options.heartbeat / 4 + random.below(options.heartbeat / 2), [this, index] { housekeeping(index); });
