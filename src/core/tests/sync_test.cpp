@@ -4,6 +4,8 @@
 // commits wait for meanwhile.
 #include "schedule.hpp"
 
+#include "core/stream_watch.hpp"
+
 namespace {
 
 class Sync : public Schedule {
@@ -83,4 +85,76 @@ TEST_F(Sync, AWorkerThatResumesItsTermLetsSessionsInAgain) {
     EXPECT_TRUE(all<Settled>().empty());
     answer(2, 1);
     EXPECT_EQ(all<Settled>().size(), 1u);
+}
+
+// ---- what PostgreSQL waits for -----------------------------------------------------------------------------
+
+// Found by the simulator: commits that wait here would be released by the successor's rule, seen by readers of
+// this server, and then vanish.
+TEST_F(Sync, ADeposedPrimaryKeepsTheRuleItHad) {
+    start_as_primary();
+    answer(2, 1);
+    out.clear();
+    Heartbeat of_successor = primary_heartbeat(2, 2);
+    of_successor.configuration = three_voters();
+    of_successor.configuration->version = {term(2), 2};
+    of_successor.configuration->sync = {{id(2)}, 1};
+    hear(2, 2, of_successor);
+    ASSERT_EQ(role(), Role::deposed);
+    EXPECT_EQ(node->durable().configuration.sync, (SyncRule{{id(2)}, 1}));
+    EXPECT_TRUE(all<ApplySync>().empty());
+}
+
+// The record on its disk may be one that nobody else has seen: PostgreSQL's old rule stays until it is in force.
+TEST_F(Sync, APrimaryThatResumesItsTermLoosensNothingBeforeItsRecordIsInForce) {
+    disk.configuration.sync.quorum = 1;
+    disk.voted_for = id(1);
+    local.in_recovery = false;
+    start(1);
+    EXPECT_TRUE(all<ApplySync>().empty());
+    answer(2, 1);
+    ASSERT_FALSE(all<ApplySync>().empty());
+    EXPECT_EQ(all<ApplySync>().front().rule.quorum, 1);
+}
+
+// ---- lost and found -------------------------------------------------------------------------------------------
+
+// 3 s down, 5 s up, for five minutes: each time that it is counted when its link breaks, commits stall.
+TEST(StreamWatch, AFlappingLinkCostsAFewStallsNotOneEachTime) {
+    constexpr Duration patience = seconds(2);
+    StreamWatch watch;
+    bool counted = true;
+    int stalls = 0;
+    const Instant begin{seconds(1000)};
+    for (Instant now = begin; now < begin + seconds(300); now += milliseconds(200)) {
+        if ((now - begin) % seconds(8) >= seconds(3))
+            watch.report(true, true, static_cast<Lsn>((now - begin).count()), Lsn::none, now, patience);
+        if (counted && watch.overdue(begin, now, patience)) {
+            watch.lose(patience);
+            counted = false;
+            ++stalls;
+        }
+        counted = counted || watch.steady(now, patience);
+    }
+    EXPECT_GE(stalls, 1);
+    EXPECT_LE(stalls, 3);
+}
+
+TEST(StreamWatch, SlowIsNotLostAndHangingIs) {
+    constexpr Duration patience = seconds(2);
+    StreamWatch slow, hangs, idle;
+    const Instant begin{seconds(1000)};
+    for (int i = 1; i <= 20; ++i) {
+        const Instant now = begin + i * milliseconds(200);
+        slow.report(true, false, static_cast<Lsn>(i), static_cast<Lsn>(1000 * i), now, patience);
+        hangs.report(true, true, static_cast<Lsn>(1), static_cast<Lsn>(1000 * i), now, patience);
+        idle.report(true, true, static_cast<Lsn>(7), static_cast<Lsn>(7), now, patience);
+    }
+    const Instant end = begin + seconds(4);
+    EXPECT_FALSE(slow.overdue(begin, end, patience));
+    EXPECT_TRUE(hangs.overdue(begin, end, patience));
+    EXPECT_FALSE(idle.overdue(begin, end, patience));
+    EXPECT_FALSE(slow.steady(end, patience)) << "commits would wait for it";
+    EXPECT_TRUE(idle.steady(end, patience));
+    EXPECT_FALSE(hangs.overdue(end, end, patience)) << "who did not listen knows nothing";
 }
