@@ -67,10 +67,10 @@ void require_own_name(const DurableState &state, const WitnessSettings &settings
 DurableState choose_identity(StateFile &file, const WitnessSettings &settings, const ClusterSecret &secret,
                              const std::string &source) {
     std::string why;
-    if (file.condition() == StateCondition::corrupt)
-        why = "its checksum or its form is wrong";
-    else if (file.condition() == StateCondition::valid)
+    if (file.condition() == StateCondition::valid)
         why = why_foreign(file.loaded(), secret);
+    else if (file.condition() != StateCondition::missing)
+        why = describe(file.condition());
     if (file.condition() == StateCondition::valid && why.empty()) {
         require_own_name(file.loaded(), settings);
         return file.loaded();
