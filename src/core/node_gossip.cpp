@@ -44,6 +44,7 @@ void Node::Impl::gossip_round() {
         return;
     const bool late = now - heartbeat_due > settings.heartbeat_interval;
     configurations_pushed = 0;
+    configuration_asked = false;
     gossip_due = gossip.next_round(late, acts() ? 0 : peers_per_round_standby);
     for (const auto &[helper, target] : gossip_due->ask)
         send(helper, IndirectProbe{target});
@@ -102,15 +103,13 @@ std::vector<Node::Impl::Peer> Node::Impl::gossip_peers() {
 
 // ---- what ---------------------------------------------------------------------------------------------
 
-// Whoever is known to have an older one gets the configuration.  In a small cluster also who is not known at
-// all; in a large one it is long, and the answer will tell: only voters do not wait for that.
+// In a small cluster whoever is not known to have it gets the configuration.  In a large one it is long, and what
+// is known of most members is old: only voters do not wait until they have shown that they lack it.
 bool Node::Impl::lacks_configuration(NodeId to) const {
-    if (!acts() && role != Role::standby)
+    if ((!acts() && role != Role::standby) || (gossip.at_scale() && !(acts() && configuration().is_voter(to))))
         return false;
     auto known = stored_versions.find(to);
-    if (known == stored_versions.end())
-        return !gossip.at_scale() || (acts() && configuration().is_voter(to));
-    return known->second < configuration().version;
+    return known == stored_versions.end() || known->second < configuration().version;
 }
 
 // Links are bulky: the same for all heartbeats of a round.
@@ -193,7 +192,7 @@ void Node::Impl::learn(NodeId from, const std::vector<MemberReport> &rows, const
     }
     if (refute) // at once: the next round of a node that is late may come too late
         for (std::size_t i = 0; i < peers_per_round_standby / 2; ++i)
-            greet(gossip.next_to_greet());
+            greet(gossip.next_to_greet(), false);
 }
 
 void Node::Impl::asked(NodeId peer) {
@@ -203,16 +202,25 @@ void Node::Impl::asked(NodeId peer) {
         gossip.probing(peer, row ? row->life : Life{});
 }
 
-void Node::Impl::greet(NodeId peer) { send(peer, make_heartbeat(peer, false)); }
+void Node::Impl::greet(NodeId peer, bool with_configuration) {
+    Heartbeat heartbeat = make_heartbeat(peer, false);
+    if (with_configuration && (acts() || role == Role::standby))
+        heartbeat.configuration = configuration();
+    send(peer, std::move(heartbeat));
+}
 
-// A configuration that one side lacks goes over at once; the budget keeps a round's cost bounded.
+// A configuration that the other side has just shown to lack goes over at once, to so many in a round; one that
+// this side lacks is asked for by showing so, to one member in a round.
 void Node::Impl::compare_configurations(NodeId peer, Version theirs, bool told_ours) {
-    const bool older = theirs < configuration().version;
-    if (!gossip.at_scale() || theirs == configuration().version || (!older && told_ours) ||
-        configurations_pushed >= configurations_per_round)
+    if (!gossip.at_scale() || theirs == configuration().version)
         return;
-    ++configurations_pushed;
-    greet(peer);
+    if (theirs < configuration().version && configurations_pushed < configurations_per_round) {
+        ++configurations_pushed;
+        greet(peer, true);
+    } else if (theirs > configuration().version && !told_ours && !configuration_asked) {
+        configuration_asked = true;
+        greet(peer, false);
+    }
 }
 
 // ---- indirect probes ----------------------------------------------------------------------------------

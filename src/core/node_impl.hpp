@@ -64,6 +64,7 @@ struct Node::Impl {
     Version gossip_version;          // of the configuration that it knows
     std::optional<Gossip::Round> gossip_due; // decided at the tick, to be sent with its heartbeats
     std::size_t configurations_pushed = 0;   // in this round
+    bool configuration_asked = false;
     std::vector<LinkReport> links_reported;
     std::uint64_t links_of_round = 0;
     std::uint64_t report_sequence = 0;
@@ -233,7 +234,7 @@ struct Node::Impl {
     void learn(const MemberReport &report);
     void learn(NodeId from, const std::vector<MemberReport> &rows, const std::vector<Rumour> &rumours);
     void asked(NodeId peer);
-    void greet(NodeId peer);
+    void greet(NodeId peer, bool with_configuration);
     void compare_configurations(NodeId peer, Version theirs, bool told_ours);
     void heard_from(NodeId peer);
     void on_indirect_probe(const Message &message, const IndirectProbe &probe);

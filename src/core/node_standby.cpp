@@ -341,7 +341,7 @@ void Node::Impl::on_join(const Message &message, const JoinRequest &request) {
         return;
     }
     if (gossip.at_scale() && configuration().find(applicant.id) && stored_versions[applicant.id] < configuration().version)
-        greet(applicant.id); // admitted, and does not know it yet
+        greet(applicant.id, true); // admitted, and does not know it yet
     applicants[applicant.id] = applicant;
     advance_configuration();
 }

@@ -151,6 +151,12 @@ TEST(LargeCluster, TheConfigurationGoesAtOnceToWhoShowsAnOlderOneAndToNobodyElse
     EXPECT_EQ(configurations_to(static_cast<NodeId>(7), to_peer), 0u);
     const Outputs to_older = standby.node->step(from(*standby.node, 8, Version{}, Heartbeat{}), standby.now);
     EXPECT_EQ(configurations_to(static_cast<NodeId>(8), to_older), 1u);
+    std::size_t later = 0;
+    for (const Output &output : standby.tick(100))
+        if (const auto *send = std::get_if<Send>(&output))
+            if (const auto *heartbeat = std::get_if<Heartbeat>(&send->body))
+                later += heartbeat->configuration.has_value();
+    EXPECT_EQ(later, 0u) << "what it has by now is not known";
     std::size_t sent = 0; // a crowd of them is served over several rounds
     for (unsigned sender = 10; sender < 60; ++sender)
         sent += configurations_to(static_cast<NodeId>(sender),
