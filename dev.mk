@@ -108,3 +108,7 @@ bench-fence: ## nanoseconds that the fence costs one transaction, in a scratch s
 .PHONY: rejoin-sweep
 rejoin-sweep: ## kills the server at 40 points of a rejoin; about 10 min
 	PG_HA_KILL_POINTS=40 scripts/test --only build --tap 061_rejoin_killed.pl
+
+.PHONY: bench-rejoin
+bench-rejoin: ## how long an old primary needs until it streams again: ROUNDS=n MB=n
+	BUILD=$(abspath $(BUILD)) scripts/bench-rejoin

@@ -30,6 +30,7 @@ extern "C" {
 }
 
 #include <algorithm>
+#include <stdexcept>
 #include <unistd.h>
 
 namespace pg_ha {
@@ -270,11 +271,14 @@ void NodeWorker::rejoin_if_asked() {
 
 // Once, by the first worker after it.
 void NodeWorker::report_rejoin() {
-    const std::string report = rejoin_take_report();
-    if (report.empty())
-        return;
-    Membership &m = *membership_;
-    m.control.note(Note{Role::standby, Role::standby, m.identity.state.term, m.control.sample().local.position, report});
+    try {
+        const std::string report = rejoin_take_report();
+        Membership &m = *membership_;
+        if (!report.empty())
+            m.control.note(Note{Role::standby, Role::standby, m.identity.state.term, m.control.sample().local.position, report});
+    } catch (const std::runtime_error &error) { // no reason not to take part
+        ereport(LOG, (errmsg("pg_ha: cannot tell what became of the rejoin: %s", error.what())));
+    }
 }
 
 } // namespace pg_ha

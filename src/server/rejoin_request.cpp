@@ -29,6 +29,7 @@ using std::chrono::seconds;
 
 constexpr seconds pause_first{5};
 constexpr seconds pause_last{300};
+constexpr seconds pause_unheard{30};
 constexpr unsigned doublings_max = 6;
 
 // A standby refuses to start recovery with less of these than its primary had.
@@ -55,9 +56,11 @@ std::string directory_of_programs() {
 
 Duration rejoin_pause() {
     const RejoinJournal last = read_rejoin_journal(state_directory());
-    if (last.phase != RejoinPhase::given_up || last.failures == 0)
+    const bool unheard = last.phase == RejoinPhase::requested; // the helper could not even begin
+    if (!unheard && (last.phase != RejoinPhase::given_up || last.failures == 0))
         return Duration{0};
-    const seconds pause = std::min(pause_last, pause_first * (1 << std::min(last.failures - 1, doublings_max)));
+    const seconds pause =
+        unheard ? pause_unheard : std::min(pause_last, pause_first * (1 << std::min(last.failures - 1, doublings_max)));
     const seconds gone{std::time(nullptr) - last.at};
     return gone < seconds{0} ? pause : std::max(seconds{0}, pause - gone);
 }
