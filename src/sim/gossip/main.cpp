@@ -16,7 +16,7 @@ using namespace pg_ha;
 using namespace pg_ha::gossip_scale;
 
 constexpr Conditions all_conditions[] = {{"quiet", 0, 0}, {"10 % lost", 0.1, 0}, {"30 % lost", 0.3, 0}, {"5 % slow", 0, 0.05}};
-constexpr std::size_t sizes[] = {3, 10, 30, 100, 300, 1000};
+constexpr std::size_t sizes[] = {3, 10, 17, 30, 100, 300, 1000};
 
 const char usage[] =
     "gossip_scale [--members N] [--conditions quiet|\"10 % lost\"|\"30 % lost\"|\"5 % slow\"] [--seed X]\n"
