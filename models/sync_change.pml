@@ -9,6 +9,7 @@
 //  * DATA data nodes, and WITNESS voters without WAL that act as one (two witnesses that always move
 //    together).  With witnesses a majority of voters need not meet the w members that have a commit,
 //    so everything hangs on the sync rule.
+//  * A lost standby leaves S, and comes back, by the same steps as any other; nothing here asks why.
 //  * A configuration is one number, (term, index) in order; its rule is kept beside it.
 //  * PostgreSQL's rule changes at one moment: the one at which it is in effect in all processes.
 //  * WAL is a tree, a node's WAL is the beginning of the history of a term, as in election.pml.
@@ -58,6 +59,7 @@ byte lsn[N];
 byte gate[N];     // 0: shut; t: streams from the primary of term t
 byte record[N] = FIRST_OF(1); // newest configuration stored
 byte granted[N];  // votes that have reached this candidate
+byte equal[N];    // of those, voters that have exactly its WAL
 
 // PostgreSQL's own rule in effect; it is in a file and outlives a crash.
 byte pg_set[N]; // (the witness's is never used)
@@ -98,6 +100,12 @@ inline count_bits(bits) {
 #endif
 }
 
+// The members that may be in S: those with WAL.
+#ifdef WITNESS_IN_S // and called one that has everything
+#define SET_MASK (BIT(N) - 1)
+#else
+#define SET_MASK (BIT(DATA) - 1)
+#endif
 #define SIZE(set) (HAS(set, 0) + HAS(set, 1) + HAS(set, 2))
 #define SET(me) set_of[record[me]]
 #define QUORUM(me) quorum_of[record[me]]
@@ -123,6 +131,12 @@ inline count_flushed(me, set, upto, itself) {
         :: else
         fi
     }
+#ifdef WITNESS_IN_S
+    if
+    :: itself && HAS(set, DATA) -> count++
+    :: else
+    fi;
+#endif
     n = 0
 }
 
@@ -133,7 +147,8 @@ inline new_term(me, t) {
     term[me] = t;
     voted[me] = false;
     gate[me] = 0;
-    granted[me] = 0
+    granted[me] = 0;
+    equal[me] = 0
 }
 
 inline step_down(me) {
@@ -176,7 +191,8 @@ inline stand(me) {
     new_term(me, term[me] + 1);
     voted[me] = true;
     role[me] = CANDIDATE;
-    granted[me] = BIT(me)
+    granted[me] = BIT(me);
+    equal[me] = BIT(me)
 }
 
 // The gate is shut, the position read, term and vote are stored: one step, see election.pml.
@@ -191,28 +207,53 @@ inline give_vote(me, c) {
 inline vote_arrives(me, c) {
     granted[c] = granted[c] | BIT(me);
     if
+    :: IS_DATA(me) && timeline[me] == timeline[c] && lsn[me] == lsn[c] -> equal[c] = equal[c] | BIT(me)
+    :: else
+    fi;
+    if
     :: record[me] > record[c] -> record[c] = record[me]; standby_applies(c)
     :: else
     fi
 }
 
-// I5: majority of the voters, |S| - w + 1 members of S.
-inline try_to_win(me) {
+#ifdef FIRST_RECORD_UNSAFE
+#define ENOUGH_EQUAL(me, s, q) (q <= SIZE(s))
+#else
+#define ENOUGH_EQUAL(me, s, q) (q <= SIZE((s & equal[me])))
+#endif
+#ifdef PRIMARY_OUTSIDE_S
+#define WITH_WINNER(me) SET(me)
+#else
+#define WITH_WINNER(me) (SET(me) | BIT(me))
+#endif
+// I5: majority of the voters, |S| - w + 1 members of S.  Then the first configuration of the term (I8):
+// with the rule that it was shown, and itself in S (q is 0); or with S only those that have answered, and
+// w so many (q) of them as have all that it has, since whoever was told of a commit before counts on them.
+inline try_to_win(me, q) {
     count_bits(granted[me]);
     if
     :: votes * 2 > VOTES ->
-        count_bits(granted[me] & SET(me) & (BIT(DATA) - 1));
+        count = SIZE((granted[me] & SET(me) & SET_MASK));
         if
-        :: count + QUORUM(me) > SIZE(SET(me)) -> win(me)
+        :: count + QUORUM(me) > SIZE(SET(me)) && q == 0 -> win(me, WITH_WINNER(me), QUORUM(me))
+        :: count + QUORUM(me) > SIZE(SET(me)) && q != 0 ->
+            n = (granted[me] & SET(me) & (BIT(DATA) - 1)) | BIT(me);
+            if
+            :: ENOUGH_EQUAL(me, n, q) -> win(me, n, q)
+            :: else
+            fi;
+            n = 0
         :: else
         fi
     :: else
     fi
 }
-
-inline win(me) {
+inline win(me, s, q) {
+    set_of[FIRST_OF(term[me])] = s;
+    quorum_of[FIRST_OF(term[me])] = q;
     role[me] = PRIMARY;
     granted[me] = 0;
+    equal[me] = 0;
     leader_of[term[me]] = me + 1;
     length[term[me]] = lsn[me];
     for (i : 0 .. LSNS - 1) {
@@ -229,13 +270,6 @@ inline win(me) {
         fi
     }
     i = 0;
-    // I8: the first configuration of the term, with the rule it was shown; I5: the winner enters S.
-#ifdef PRIMARY_OUTSIDE_S
-    set_of[FIRST_OF(term[me])] = SET(me);
-#else
-    set_of[FIRST_OF(term[me])] = SET(me) | BIT(me);
-#endif
-    quorum_of[FIRST_OF(term[me])] = QUORUM(me);
     put_record(me, FIRST_OF(term[me]));
 #ifdef ACK_BEFORE_OWN_TERM_RECORD
     ready[me] = true
@@ -258,6 +292,7 @@ inline follow(me, t) {
     fi;
     role[me] = STANDBY;
     granted[me] = 0;
+    equal[me] = 0;
     if
     :: record[me] < newest[t] -> record[me] = newest[t]; standby_applies(me)
     :: else
@@ -397,20 +432,30 @@ inline try_to_record(me) {
 inline crash(me) {
     step_down(me);
     gate[me] = 0;
-    granted[me] = 0
+    granted[me] = 0;
+    equal[me] = 0
 }
 
 // ---- everything that can happen -------------------------------------------------------------------------------------------
 
+#ifdef S_SHRUNK_IN_RECORD_FIRST
+#define SHRINK(me, x) record_first(me, SET(me) & ~BIT(x), QUORUM(me))
+#else
+#define SHRINK(me, x) postgres_first(me, SET(me) & ~BIT(x), QUORUM(me))
+#endif
 #define PRIMARY_STEPS(me, x) \
     :: d_step { SETTLED(me) && ROOM(me) && !HAS(SET(me), x) -> record_first(me, SET(me) | BIT(x), QUORUM(me)) } \
     :: d_step { SETTLED(me) && ROOM(me) && HAS(SET(me), x) && x != me && QUORUM(me) < SIZE(SET(me)) -> \
-                postgres_first(me, SET(me) & ~BIT(x), QUORUM(me)) }
+                SHRINK(me, x) }
 
 proctype node(byte me) {
 end:do // terms are bounded, so everything may come to rest
     :: d_step { IS_DATA(me) && role[me] != PRIMARY && term[me] < TERMS -> stand(me) }
-    :: d_step { role[me] == CANDIDATE -> try_to_win(me) }
+    :: d_step { role[me] == CANDIDATE -> try_to_win(me, 0) }
+#ifndef FIRST_RECORD_KEEPS_RULE
+    :: d_step { role[me] == CANDIDATE -> try_to_win(me, 1) }
+    :: d_step { role[me] == CANDIDATE -> try_to_win(me, 2) }
+#endif
     :: d_step { MAY_VOTE(me, 0) -> give_vote(me, 0); vote_arrives(me, 0) }
     :: d_step { MAY_VOTE(me, 0) -> give_vote(me, 0) }
     :: d_step { MAY_VOTE(me, 1) -> give_vote(me, 1); vote_arrives(me, 1) }
@@ -468,7 +513,7 @@ init {
     byte s = 1, q = 1;
     atomic {
         do
-        :: s < BIT(DATA) - 1 -> s = s + 2 // node 0 is bit 0
+        :: s < SET_MASK -> s = s + 2 // node 0 is bit 0
         :: break
         od;
         do
@@ -512,5 +557,8 @@ init {
 //   TWO_AT_ONCE                  S grows and w rises in one record; with RULES_NOT_COMPARED, since the
 //                                comparison of I9 alone would fence such a primary
 //   STEP_NOT_IN_FORCE            the second half, and the next step, do not wait for the majority
+//   S_SHRUNK_IN_RECORD_FIRST     commits were answered by the help of who leaves S
+//   FIRST_RECORD_UNSAFE          the first record of a term lets members elect that lack older commits
+//   WITNESS_IN_S                 a member without WAL counts among the w that have everything
 //   PRIMARY_OUTSIDE_S            a winner that is no member of S stays outside, and PostgreSQL counts it
 //                                among the w all the same
