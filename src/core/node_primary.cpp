@@ -297,7 +297,7 @@ bool Node::Impl::caught_up_to(Lsn lsn, const SyncRule &rule) const {
 // keeps the old rule until the new record is in force.  So does a deposed one, whatever the record of its
 // successor says: commits that still wait here would be seen by its readers, and then vanish.
 void Node::Impl::apply_sync() {
-    if (settings.kind == MemberKind::witness || (role == Role::deposed && !planted(Bug::deposed_loosens)))
+    if (settings.kind == MemberKind::witness || role == Role::deposed)
         return;
     if (role == Role::primary && !record_in_force && !planted(Bug::loosen_before_in_force))
         return;

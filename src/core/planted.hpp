@@ -45,7 +45,6 @@ enum class Bug : std::uint8_t {
     nobody_is_lost,            // a standby that is gone stays in the sync set
     leave_in_record_first,     // who leaves the sync set leaves the record before PostgreSQL's rule
     loosen_before_in_force,    // PostgreSQL follows a record that only the primary has
-    deposed_loosens,           // a deposed primary takes its successor's rule
     enter_not_caught_up,       // a standby enters the sync set whether it streams or not
     first_record_unsafe,       // a winner's sync set is who voted for it, whether they have every commit or not
     winner_outside_sync_set,   // a primary from outside S does not enter it

@@ -56,7 +56,6 @@ const std::vector<Plant> &plants() {
         in_core("nobody_is_lost", Bug::nobody_is_lost),
         in_core("leave_in_record_first", Bug::leave_in_record_first),
         in_core("loosen_before_in_force", Bug::loosen_before_in_force),
-        in_core("deposed_loosens", Bug::deposed_loosens),
         in_core("enter_not_caught_up", Bug::enter_not_caught_up),
         in_core("first_record_unsafe", Bug::first_record_unsafe),
         in_core("winner_outside_sync_set", Bug::winner_outside_sync_set),

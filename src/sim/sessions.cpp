@@ -42,9 +42,11 @@ void Postgres::write(int session) {
     took_step(0);
 }
 
-// Reading asks for no lease, but ordinary sessions are held until the server has settled.
+// Ordinary sessions are held until the server has settled.  Without a lease they may read what vanishes, unless
+// pg_ha.fence_reads is set: a deposed primary flushes on after its own vote, and a standby that has not voted
+// yet confirms it.
 void Postgres::read() {
-    if (settled_)
+    if (settled_ && lease_holds())
         world().checkers.seen({wal.branch, visible_});
 }
 
