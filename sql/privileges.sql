@@ -20,6 +20,9 @@ SELECT ha_failover(accept_data_loss => true);
 SHOW pg_ha.replication_conninfo;
 SHOW pg_ha.secret_file;
 SHOW pg_ha.state_directory;
+SET pg_ha.fence_reads = error;
+RESET pg_ha.fence_reads;
+SET pg_ha.require_synchronous_commit = on;
 RESET ROLE;
 
 SET ROLE regress_ha_monitor;

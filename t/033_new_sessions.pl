@@ -82,6 +82,12 @@ lands_on([ 'london', $new ], '', $new, 'libpq goes on to the next host');
 lands_on([ 'london', $new ], 'target_session_attrs=read-write', $new, 'also when it wants to write');
 my ($other) = grep { $_ ne $new } qw(paris rome);
 lands_on([ 'london', $other, $new ], 'target_session_attrs=primary', $new, 'and past a standby');
+SKIP: {
+    skip('there is no python3-psycopg2', 1) if system('/usr/bin/python3 -c "import psycopg2" 2>/dev/null') != 0;
+    my $python = "import psycopg2; print(psycopg2.connect('host=127.0.0.1,127.0.0.1 port=$port{london},$port{$new} user=app dbname=postgres').info.port)";
+    my (undef, $out, $text) = PgHaCluster::run_command(30, '/usr/bin/python3', '-c', $python);
+    is($out, "$port{$new}\n", 'so does psycopg') or diag($text);
+}
 rmdir $obstacle or die "rmdir $obstacle: $!";
 $cluster->poll('london', 'SELECT pg_is_in_recovery()', 't', 'london becomes a standby');
 $cluster->wait_standby_of('london', $new); # its WAL has been compared
