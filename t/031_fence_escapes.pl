@@ -128,7 +128,7 @@ for my $what (sort keys %refused) {
     ok($status != 0 && $error =~ /25006/, "$what is refused with 25006") or diag("status $status: $error");
 }
 my $written = $cluster->sql('london', "SELECT pg_current_wal_insert_lsn() - '$wal'");
-cmp_ok($written, '<', 300_000, 'refusing early writes little WAL') and note("$written bytes of WAL");
+cmp_ok($written, '<', 2_000_000, "refusing early writes little WAL ($written bytes; a database takes 4 MB)");
 
 # Harmless: nobody else is promised anything.
 my %allowed = (

@@ -64,6 +64,7 @@ $cluster->sql('london', $_) for $empty_list, 'CREATE EXTENSION pg_walinspect',
 my $from = $cluster->sql('london', 'SELECT pg_current_wal_insert_lsn()');
 $cluster->sql('london', q{CREATE TABLE wide AS SELECT repeat(md5(i::text), 60) AS t FROM generate_series(1, 20000) AS i});
 $cluster->sql('london', q{BEGIN; INSERT INTO ledger SELECT -i, 0 FROM generate_series(1, 100) AS i; PREPARE TRANSACTION 'first'});
+$cluster->sql('london', qq{BEGIN; INSERT INTO wide SELECT 'x'; PREPARE TRANSACTION '$_'}) for qw(second third);
 my $ends = $cluster->sql('london', "SELECT count(*), count(*) FILTER (WHERE fence_record_end(start_lsn) <> end_lsn),"
     . " count(*) FILTER (WHERE (start_lsn - '0/0') % 16777216 > (end_lsn - '0/0') % 16777216),"
     . " count(*) FILTER (WHERE record_length > 8192)"
@@ -111,6 +112,17 @@ for my $function (qw(pg_cancel_backend pg_terminate_backend)) {
     $session->leave;
 }
 
+for my $statement ("COMMIT PREPARED 'first'", "ROLLBACK PREPARED 'second'") {
+    my $session = PgHaSession->new($cluster, $london);
+    $session->ask(q{SET application_name = 'finishing'});
+    $session->begin($statement);
+    $cluster->poll('london', q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'finishing'},
+        '1', "$statement waits");
+    $cluster->sql('london', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'finishing'});
+    like($session->answer // '', qr/server closed the connection/, 'and is not answered when it is cancelled');
+    $session->leave;
+}
+
 # A client that cancels by itself.
 my $impatient = PgHaSession->new($cluster, $london);
 $impatient->ask(q{SET application_name = 'impatient'});
@@ -132,6 +144,6 @@ $cluster->kill_everything('london');
 kill 'CONT', @silent;
 my $new = $cluster->wait_primary(qw(paris rome));
 $ledger->wait(200, "from $new", $new);
-is($cluster->sql($new, q{SELECT count(*) FROM pg_prepared_xacts WHERE gid = 'first'}), '1', 'what was prepared before is there');
+is($cluster->sql($new, q{SELECT count(*) FROM pg_prepared_xacts WHERE gid = 'third'}), '1', 'what was prepared before is there');
 $ledger->verify($new);
 done_testing();

@@ -31,7 +31,6 @@ extern "C" {
 #include "access/xlogrecord.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/autovacuum.h"
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
@@ -127,7 +126,7 @@ void count_unprotected() {
 
 void before_commit() {
     bool has_xid = TransactionIdIsValid(GetTopTransactionIdIfAny());
-    if ((!has_xid && !ending.lease_wanted) || ending.prepared_finished || !fence_applies() || IsAutoVacuumWorkerProcess())
+    if ((!has_xid && !ending.lease_wanted) || ending.prepared_finished || !fence_applies())
         return;
     fence_check("commit");
     ending.lease_wanted = true;
@@ -146,7 +145,7 @@ void after_commit() {
     } else if (ending.lease_wanted) {
         check_after(true, "COMMIT", ending.confirm ? XactLastCommitEnd : InvalidXLogRecPtr);
         count_unprotected();
-    } else if (TransactionIdIsValid(GetTopTransactionIdIfAny()) && fence_applies() && !IsAutoVacuumWorkerProcess()) {
+    } else if (TransactionIdIsValid(GetTopTransactionIdIfAny()) && fence_applies()) {
         check_after(true, "COMMIT", InvalidXLogRecPtr);
     }
     ending = {};
@@ -174,7 +173,7 @@ void after_prepare() {
 } // namespace
 
 bool fence_applies() {
-    return IsUnderPostmaster && shared && pg_atomic_read_u32(&shared->armed) != 0;
+    return IsUnderPostmaster && shared && pg_atomic_read_u32(&shared->armed) != 0 && MyBackendType != B_AUTOVAC_WORKER;
 }
 
 void fence_check(const char *what) {

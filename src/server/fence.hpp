@@ -14,7 +14,7 @@ namespace pg_ha {
 
 void fence_install(); // from _PG_init
 
-bool fence_applies();                // this process belongs to a server that is a member of a cluster
+bool fence_applies();                // this server is a member of a cluster, and this process no autovacuum worker
 void fence_check(const char *what);  // ERROR 25006 unless the lease holds or comes back within pg_ha.fence_wait
 void fence_this_transaction();       // looked at when it ends, although it may never take an xid
 // Before and after COMMIT PREPARED and ROLLBACK PREPARED, which finish a transaction other than their own.
