@@ -29,7 +29,7 @@ $cluster->until_true(20, 'paris is a standby again', sub {
     return $cluster->log_text('paris') =~ /restarting as a standby/;
 });
 is($acknowledged, 0, 'it acknowledged nothing');
-$cluster->wait_log('paris', qr/is not usable: it knows terms up to 1, but the server is on timeline 2/, 'it comes back without a vote');
+$cluster->wait_log('paris', qr/promoted by hand: it restarts as standby|is not usable: it knows terms up to 1, but the server is on timeline 2/, 'it comes back without a vote');
 is($cluster->sql('london', 'SELECT ha_is_primary()'), 't', 'the primary goes on');
 $cluster->poll('london', 'SELECT reason FROM ha_members WHERE name = \'paris\'', qr/rewound/, 'and says what is to be done about paris');
 $cluster->start_writer(qw(london rome));

@@ -27,7 +27,7 @@ constexpr Duration vote_wait = milliseconds(250); // covers a slow fdatasync on 
 bool Node::Impl::may_stand() const {
     return role == Role::standby && is_voter() && settings.kind == MemberKind::data && settings.priority > 0 &&
            local.in_recovery && (local.position_known || planted(Bug::restarted_believed)) &&
-           raw(local.position.timeline) <= raw(durable.term);
+           raw(local.position.timeline) <= raw(durable.term) && !lags(local.position);
 }
 
 // How many other voters should stand before this one, as far as is known.
@@ -121,10 +121,12 @@ Refusal Node::Impl::refusal_before_gate(NodeId candidate, const VoteRequest &req
 bool Node::Impl::behind(const VoteRequest &request) const {
     if (planted(Bug::lsn_without_timeline))
         return request.position.lsn < local.position.lsn;
-    if (request.position < local.position)
-        return true;
-    return !configuration().synchronous && raw(request.position.timeline) <= raw(leader_position_term) &&
-           raw(request.position.lsn) + settings.max_lag_on_failover < raw(leader_position);
+    return request.position < local.position || lags(request.position);
+}
+
+bool Node::Impl::lags(Position position) const {
+    return !configuration().synchronous && raw(position.timeline) <= raw(leader_position_term) &&
+           raw(position.lsn) + settings.max_lag_on_failover < raw(leader_position) && !planted(Bug::lag_ignored);
 }
 
 void Node::Impl::on_vote_request(const Message &message, const VoteRequest &request) {

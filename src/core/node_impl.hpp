@@ -197,6 +197,7 @@ struct Node::Impl {
     void on_vote_request(const Message &message, const VoteRequest &request);
     Refusal refusal_before_gate(NodeId candidate, const VoteRequest &request) const;
     bool behind(const VoteRequest &request) const;
+    bool lags(Position position) const;
     bool just_restarted() const {
         return promise_until == long_ago && now < started + promised_lease() && !planted(Bug::restarted_votes_at_once);
     }

@@ -31,6 +31,9 @@ void Node::Impl::on_heartbeat(const Message &message, const Heartbeat &heartbeat
     if (!known && !admits_us) {
         if (role == Role::primary)
             send(message.from, Rejected{Rejection::not_member, message.incarnation});
+        else if (from_primary && message.term > durable.term)
+            // An old record, perhaps of an old copy (I2): whom it names may all be gone.  Let the primary see it.
+            send(message.from, HeartbeatReply{heartbeat.sent, false, configuration().version, own_report(false)});
         return;
     }
     learn(heartbeat.self);
@@ -218,10 +221,15 @@ void Node::Impl::forget_divergence() {
 void Node::Impl::check_writable() {
     if (local.in_recovery || settings.kind == MemberKind::witness || acts())
         return;
-    if (role == Role::standby || role == Role::candidate) {
-        ballot.reset();
-        become(Role::deposed, "PostgreSQL is writable but this node is not the elected primary: it restarts as standby");
-    }
+    if (role != Role::standby && role != Role::candidate)
+        return;
+    ballot.reset();
+    become(Role::deposed, "PostgreSQL is writable but this node is not the elected primary: it restarts as standby");
+    // I2: on a timeline that it was not elected for, it was promoted by hand.  Its WAL would pass for that of who is, or
+    // will be, the primary of that number, so it must not come with a vote.
+    const bool elected = local.position.timeline == timeline_of(durable.term) && durable.voted_for == durable.self;
+    if (raw(local.position.timeline) >= raw(durable.term) && !elected)
+        forget_membership(true, "PostgreSQL was promoted by hand: it restarts as standby, and joins anew");
 }
 
 // ---- evidence that the primary is gone ---------------------------------------------------------------

@@ -55,6 +55,7 @@ enum class Bug : std::uint8_t {
     echo_ignored,              // a state is taken although the data directory has seen another
     stale_incarnation_heard,   // what an old copy of a member says counts
     cloned_identity_heard,     // what a second server with a member's identity says counts
+    lag_ignored,               // asynchronous mode: a candidate may miss any amount of WAL
     // server
     lease_not_checked,         // commits go on without a lease
     last_check_off,            // whatever ended the wait for the standbys, the commit is answered

@@ -181,6 +181,11 @@ void refuse_if_diverged(WalReceiverConn *conn) {
     XLogRecPtr end = GetXLogReplayRecPtr(&timeline);
     if (primary_timeline == 0 || planted(Bug::diverged_streams))
         return;
+    // Nobody is elected on a timeline above the term.  To follow who was promoted by hand would make a second one.
+    const uint32 term = pg_atomic_read_u32(&shared->gate_term);
+    if (term != 0 && primary_timeline > term)
+        ereport(FATAL, (errmsg("pg_ha: the primary of term %u is on timeline %u", term, primary_timeline),
+                        errdetail("It was promoted by hand, or has been elected again and this server does not know yet.")));
     List *theirs = primary_history(conn);
     List *ours = readTimeLineHistory(timeline); // newest first, its head is the timeline itself
     int before = list_length(ours) - 1;

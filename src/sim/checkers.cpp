@@ -28,7 +28,23 @@ std::string text(NodeId id) {
 
 // A process reads its state: it may know more than it was told (a save that failed and yet was stored),
 // never less.
+// S13: a host that was put back speaks as somebody who it is not.  What it says is kept apart; it has to have no effect.
+Checkers::Stored *Checkers::stored_of(Host &host, NodeId id) {
+    if (id == host.impostor && id != NodeId::none)
+        return &impostors_[static_cast<std::size_t>(host.index)];
+    const auto found = stored_.find(id);
+    return found == stored_.end() ? nullptr : &found->second;
+}
+
 void Checkers::started(Host &host, const DurableState &state) {
+    primary_known_at_.erase(state.self);
+    if (state.self == host.impostor) {
+        *stored_of(host, state.self) = {state.incarnation, state.term, state.voted_for, state.configuration,
+                                        state.configuration.version, host.now()};
+        if (!host.known_by_peers_only)
+            world_.unsafe("S13: " + host.name + " starts as who it was, although its directories do not belong together");
+        return;
+    }
     Stored &stored = stored_[state.self];
     if (state.term < stored.term)
         world_.unsafe("S1: " + host.name + " starts in term " + text(state.term) + " after " + text(stored.term));
@@ -44,6 +60,11 @@ void Checkers::started(Host &host, const DurableState &state) {
 }
 
 void Checkers::saved(Host &host, const DurableState &state) {
+    if (state.self == host.impostor) {
+        Stored &own = *stored_of(host, state.self);
+        own = {state.incarnation, state.term, state.voted_for, state.configuration, own.newest, own.started};
+        return;
+    }
     Stored &stored = stored_[state.self];
     if (state.term < stored.term)
         world_.unsafe("S1: " + host.name + " goes back from term " + text(stored.term) + " to " + text(state.term));
@@ -135,7 +156,8 @@ void Checkers::keeps_promise(Host &host, const Message &message, Term term) {
 
 // By any clock: until the lease has ended, so many voters are bound that nobody else can be elected.
 void Checkers::lease_set(Host &host, Instant until) {
-    if (until == long_ago)
+    leases_[static_cast<std::size_t>(host.index)] = until;
+    if (until == long_ago || world_.options.clocks_stop)
         return;
     const Stored &stored = stored_[host.id()];
     const Time end = host.world_time(until) - 100 * microsecond; // clocks here move in small steps
@@ -160,7 +182,7 @@ bool Checkers::elections_see(const Configuration &configuration, WalPoint commit
     for (int i = 0; i < world_.options.hosts; i++) {
         const Host &host = world_.host(i);
         const auto counts = [&](NodeId id) { return std::find(set.begin(), set.end(), id) != set.end(); };
-        const bool member = host.disk.state() && counts(host.disk.state()->self);
+        const bool member = host.disk.usable() && host.impostor == NodeId::none && counts(host.disk.usable()->self);
         holders += member && world_.wal.contains(host.postgres.wal, commit);
         // An identity that is lost can't elect any more, with or without the commit.
         const std::vector<NodeId> &lost = host.disk.lost_identities();
@@ -184,14 +206,16 @@ void Checkers::vote_sent(Host &host, const Stored &stored, const Message &messag
 }
 
 void Checkers::sent(Host &host, const Message &message) {
-    const auto found = stored_.find(message.from);
-    if (found == stored_.end())
+    const Stored *found = stored_of(host, message.from);
+    if (!found)
         return world_.unsafe("S1: " + host.name + " speaks as an identity that is not on its disk");
-    const Stored &stored = found->second;
+    const Stored &stored = *found;
     if (message.term > stored.term)
         world_.unsafe("S1: " + host.name + " speaks of term " + text(message.term) + " before it is on its disk");
     if (message.incarnation != stored.incarnation)
         world_.unsafe("S1: " + host.name + " speaks with another incarnation than the one on its disk");
+    if (message.from == host.impostor)
+        return; // nobody may listen; if somebody does, there will be a winner without enough votes
     if (const VoteReply *reply = std::get_if<VoteReply>(&message.body); reply && reply->granted && !reply->pre)
         vote_sent(host, stored, message, *reply);
     else if (reply && reply->granted)
@@ -220,19 +244,57 @@ void Checkers::leads(Host &host, NodeId id, Term term) {
 
 void Checkers::promotion_asked(Host &host, Term term) {
     statistics.elections++;
+    if (host.impostor != NodeId::none)
+        world_.unsafe("S13: " + host.name + " is elected as who it is not any more");
     const Stored &stored = stored_[host.id()];
     if (!host.postgres.in_recovery)
         world_.unsafe("S1: " + host.name + " is told to promote, but is writable");
     if (stored.term != term || stored.voted_for != host.id())
         world_.unsafe("S1: " + host.name + " promotes to term " + text(term) + " without its own vote on disk");
     leads(host, host.id(), term);
+    elected_by_members(host, term);
+    if (!world_.options.synchronous)
+        loses_no_more_than_allowed(host, term);
+}
+
+void Checkers::elected_by_members(Host &host, Term term) {
+    const Configuration &configuration = stored_[host.id()].configuration;
+    std::size_t count = 0;
+    for (const Member &member : configuration.members) {
+        const auto vote = votes_.find({term, member.id});
+        count += member.voter && (member.id == host.id() || (vote != votes_.end() && vote->second == host.id()));
+    }
+    if (2 * count <= configuration.voter_count())
+        world_.unsafe("S13: " + host.name + " is elected in term " + text(term) + " with the votes of " +
+                      std::to_string(count) + " of " + std::to_string(configuration.voter_count()) +
+                      " voters that are who they say");
+}
+
+// How far the primary was, as far as a voter has heard since it was started.
+void Checkers::received(Host &host, const Message &message) {
+    const Heartbeat *heartbeat = std::get_if<Heartbeat>(&message.body);
+    if (!heartbeat || !host.agent() || heartbeat->leader != message.from || heartbeat->lineage_confirmed == Lsn::none ||
+        message.term != host.agent()->durable().term || newest_resignation_ >= Resignation{message.term, message.incarnation})
+        return;
+    primary_known_at_[host.id()] = {message.term, heartbeat->lineage_confirmed};
+}
+
+void Checkers::loses_no_more_than_allowed(Host &host, Term term) {
+    const Position end = world_.wal.position(host.postgres.wal);
+    for (const auto &[voter, known] : primary_known_at_) {
+        const auto vote = votes_.find({term, voter});
+        const bool for_it = voter == host.id() || (vote != votes_.end() && vote->second == host.id());
+        if (for_it && raw(end.timeline) <= raw(known.first) && raw(end.lsn) + world_.options.max_lag < raw(known.second))
+            world_.unsafe("S5: " + host.name + " is elected at " + to_string(end) + ", but a voter has heard of " +
+                          to_string(known.second) + " in term " + text(known.first));
+    }
 }
 
 void Checkers::promoted(Host &host) {
     const WalPoint head = host.postgres.wal;
     const Timeline timeline = world_.wal.branch(head.branch).timeline;
     for (BranchId b = 0; b < head.branch; b++)
-        if (world_.wal.branch(b).timeline == timeline)
+        if (world_.wal.branch(b).timeline == timeline && !world_.wal.branch(b).by_hand)
             world_.unsafe("S9: timeline " + std::to_string(raw(timeline)) + " is used twice, now by " + host.name);
     if (newest_acknowledger_ != no_branch)
         statistics.failovers++;
@@ -300,6 +362,7 @@ void Checkers::rewound(Host &host, WalPoint before, WalPoint after) {
 }
 
 void Checkers::opened(Host &host, bool half_rewound) {
+    leases_[static_cast<std::size_t>(host.index)] = long_ago;
     if (half_rewound)
         world_.unsafe("S10: " + host.name + " starts although its data directory is half rewound");
 }
@@ -319,7 +382,16 @@ void Checkers::false_claim(Host &host) {
 
 // The last check has passed.  Without synchronous replication time alone keeps primaries apart, so at
 // this very moment no later primary may have passed it.
+// S11: a server that was fenced, or never had a lease since its start, stays so until it is given one.
+void Checkers::not_fenced(Host &host, const char *what) {
+    if (host.now() >= leases_[static_cast<std::size_t>(host.index)])
+        world_.unsafe("S11: " + host.name + what + " although it is fenced");
+}
+
+void Checkers::begins_write(Host &host) { not_fenced(host, " begins to write"); }
+
 void Checkers::lease_checked(Host &host) {
+    not_fenced(host, " lets a commit pass its last check");
     const WalTree &wal = world_.wal;
     const BranchId branch = host.postgres.wal.branch;
     if (newest_writer_ == no_branch || wal.branch(branch).timeline >= wal.branch(newest_writer_).timeline)
@@ -336,7 +408,7 @@ void Checkers::acknowledged(Host &host, WalPoint commit) {
     const Timeline timeline = wal.branch(commit.branch).timeline;
     for (BranchId b = 0; b < wal.count(); b++) {
         const Branch &later = wal.branch(b);
-        if (later.timeline <= timeline)
+        if (later.timeline <= timeline || later.by_hand)
             continue;
         // The start of the later branch is what its primary had when it was promoted.
         if (wal.contains({b, later.fork.lsn}, commit))

@@ -4,7 +4,8 @@
 // core thinks.  Names of promises are those of docs/protocol.md and of the fault catalogue: S1 one
 // primary per term, S2 one acknowledger, S3 leases never overlap, S4 no acknowledged loss, S6 a vote
 // cuts the WAL, S7 whoever elects sees every commit, S8 what was read stays, S9 timeline = term,
-// S12 one change at a time, L3 nobody raises the term unasked.
+// S12 one change at a time, L3 nobody raises the term unasked, S5 asynchronous mode loses no more than
+// max_lag, S11 a fence stays shut, S13 who was put back to an earlier time has no vote.
 #pragma once
 
 #include "options.hpp"
@@ -49,6 +50,8 @@ public:
     void promoted(Host &host);
     void lease_set(Host &host, Instant until);
     void lease_checked(Host &host);
+    void begins_write(Host &host);
+    void received(Host &host, const Message &message); // asynchronous mode only
     void acknowledged(Host &host, WalPoint commit);
     void seen(WalPoint end);
     void waits(Host &host, Time longest);
@@ -80,10 +83,17 @@ private:
     void promised(Host &host, const Message &message, const HeartbeatReply &reply);
     void keeps_promise(Host &host, const Message &message, Term term);
     bool elections_see(const Configuration &configuration, WalPoint commit);
+    Stored *stored_of(Host &host, NodeId id);
+    void loses_no_more_than_allowed(Host &host, Term term);
+    void elected_by_members(Host &host, Term term);
+    void not_fenced(Host &host, const char *what);
     void vote_sent(Host &host, const Stored &stored, const Message &message, const VoteReply &reply);
 
     World &world_;
     std::map<NodeId, Stored> stored_;
+    std::array<Stored, hosts_max> impostors_; // what those who were put back to an earlier time have on disk
+    std::array<Instant, hosts_max> leases_{}; // as the servers were told
+    std::map<NodeId, std::pair<Term, Lsn>> primary_known_at_; // by each voter: how far a primary was
     std::map<std::pair<Term, NodeId>, NodeId> votes_; // (term, voter) -> candidate, as answered
     std::map<std::pair<Term, NodeId>, std::set<NodeId>> pre_votes_; // (term, candidate) -> who would vote
     std::map<std::pair<Term, NodeId>, Promise> promises_; // (term, voter)

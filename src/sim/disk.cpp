@@ -4,10 +4,13 @@
 #include "disk.hpp"
 #include "world.hpp"
 
+#include <algorithm>
+#include <utility>
+
 namespace pg_ha::sim {
 
 void Disk::write(const DurableState &state) {
-    state_ = state;
+    before_ = std::exchange(state_, state);
     host_.postgres.echo = Echo{state.self, state.saves};
 }
 
@@ -15,7 +18,7 @@ void Disk::write(const DurableState &state) {
 void Disk::write_state_only(const DurableState &state) {
     if (state_)
         host_.postgres.echo = Echo{state_->self, state.saves - 1};
-    state_ = state;
+    before_ = std::exchange(state_, state);
 }
 
 bool Disk::save(const DurableState &state) {
@@ -24,6 +27,8 @@ bool Disk::save(const DurableState &state) {
         return false;
     const Options &options = world.options;
     const bool calm = !world.faults_on;
+    if (!calm && world.now() < full_until)
+        return false;
     const bool dies = !calm && world.random.chance(options.save_crashes);
     const bool fails = !dies && !calm && world.random.chance(options.save_fails);
     if (dies || fails) {
@@ -54,11 +59,26 @@ const DurableState *Disk::usable() const {
     return condition() == StateCondition::valid ? &*state_ : nullptr;
 }
 
-void Disk::lose() {
-    if (state_)
+void Disk::note_lost() {
+    if (state_ && std::find(lost_.begin(), lost_.end(), state_->self) == lost_.end())
         lost_.push_back(state_->self);
+}
+
+void Disk::lose() {
+    note_lost();
     host_.world.election.identity_lost();
     state_.reset();
+    before_.reset();
+}
+
+bool Disk::lose_newest_save() {
+    if (!state_ || !before_ || before_->self != state_->self || before_->saves >= state_->saves ||
+        host_.postgres.echo != Echo{state_->self, state_->saves})
+        return false;
+    host_.world.election.identity_lost();
+    note_lost();
+    state_ = *std::exchange(before_, std::nullopt);
+    return true;
 }
 
 void Disk::restarted() {

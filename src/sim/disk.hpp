@@ -7,6 +7,7 @@
 
 #include "agent/ports.hpp"
 #include "agent/state_echo.hpp"
+#include "scheduler.hpp"
 
 #include <optional>
 #include <vector>
@@ -26,6 +27,10 @@ public:
     const DurableState *usable() const;
     StateCondition condition() const;
     void lose(); // the state directory is gone, or of no use any more
+    void note_lost(); // it is there, but whoever starts with it is not who it was
+    bool lose_newest_save(); // false: there is no older one
+    void put_back(const DurableState &copy) { state_ = copy; }
+    Time full_until = 0;
     const std::vector<NodeId> &lost_identities() const { return lost_; } // oldest first
     void restarted(); // a new process reads the state
 
@@ -34,6 +39,7 @@ private:
 
     Host &host_;
     std::optional<DurableState> state_;
+    std::optional<DurableState> before_; // the other slot
     std::vector<NodeId> lost_;
 };
 

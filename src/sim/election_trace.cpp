@@ -14,7 +14,9 @@ Options options_of_model(Options options) {
     options.ready_made = options.synchronous = true;
     options.witnesses = 0;
     options.judged = false; // the model is the judge
-    options.fault_every[static_cast<std::size_t>(Fault::state_loss)] = 0;
+    for (const Fault fault : {Fault::state_loss, Fault::state_torn, Fault::state_put_back, Fault::data_put_back,
+                              Fault::machine_put_back, Fault::hand_promotion})
+        options.fault_every[static_cast<std::size_t>(fault)] = 0;
     return options;
 }
 

@@ -63,6 +63,10 @@ void Faults::strike(Fault fault) {
         world_.flush_stalls_until = std::max(world_.flush_stalls_until, until);
         return;
     }
+    if (fault == Fault::disk_full) {
+        host.disk.full_until = world_.now() + duration();
+        return;
+    }
     if (fault == Fault::power_off && host.powered && !host.down()) {
         host.power_off();
         return restart_later(host);
@@ -75,6 +79,12 @@ void Faults::strike(Fault fault) {
         return;
     if (fault == Fault::state_loss)
         return lose_state(host);
+    if (fault == Fault::state_torn)
+        return tear_state(host);
+    if (fault == Fault::hand_promotion)
+        return promote_by_hand(host);
+    if (fault > Fault::state_torn)
+        return put_back(fault, host);
     strike_process(fault, host);
 }
 
@@ -116,6 +126,27 @@ void Faults::lose_state(Host &host) {
     world_.trace(host, "state directory lost");
     host.disk.lose();
     restart_later(host);
+}
+
+// The disk has lied, or tore both slots.
+void Faults::tear_state(Host &host) {
+    if (!world_.can_lose_identity(host))
+        return;
+    host.power_off();
+    if (host.witness() || world_.random.chance(0.5) || !host.disk.lose_newest_save())
+        host.disk.lose();
+    world_.trace(host, host.disk.state() ? "its newest save is lost" : "its state file is unreadable");
+    restart_later(host);
+}
+
+// It takes the number that the next elected primary's timeline will have.
+void Faults::promote_by_hand(Host &host) {
+    const DurableState *state = host.disk.usable();
+    if (!state || host.witness() || !world_.can_lose_identity(host) ||
+        world_.wal.branch(host.postgres.wal.branch).timeline != timeline_of(state->term) || !host.postgres.promote_by_hand())
+        return;
+    world_.election.identity_lost();
+    host.disk.note_lost();
 }
 
 // ---- network -----------------------------------------------------------------------------------------------
@@ -198,6 +229,8 @@ void Faults::end() {
         for (int b = 0; b < world_.options.hosts; b++)
             world_.network.slow(a, b, 0);
     world_.flush_stalls_until = 0;
+    for (int i = 0; i < world_.options.hosts; i++)
+        world_.host(i).disk.full_until = 0;
 }
 
 } // namespace pg_ha::sim

@@ -16,13 +16,13 @@ bool Host::witness() const { return index >= world.options.hosts - world.options
 Instant Host::local_time(Time t) const {
     const auto i = static_cast<std::size_t>(index);
     const std::int64_t drift = t / 1'000'000 * world.options.clock_ppm[i];
-    return Instant{Duration{world.options.clock_offset[i] + t + drift}};
+    return Instant{Duration{world.options.clock_offset[i] - clock_stood_ + t + drift}};
 }
 
 // The first moment at which local_time() is not before `local`.
 Time Host::world_time(Instant local) const {
     const auto i = static_cast<std::size_t>(index);
-    const std::int64_t elapsed = local.time_since_epoch().count() - world.options.clock_offset[i];
+    const std::int64_t elapsed = local.time_since_epoch().count() - world.options.clock_offset[i] + clock_stood_;
     Time t = static_cast<Time>(static_cast<double>(elapsed) /
                                (1.0 + static_cast<double>(world.options.clock_ppm[i]) * 1e-6));
     while (local_time(t) < local)
@@ -45,9 +45,11 @@ void Host::freeze(Time duration) {
         return;
     frozen = true;
     world.trace(*this, "machine stands still for " + std::to_string(duration / millisecond) + " ms");
-    world.after(duration, [this] {
+    const Time clock_stands = world.options.clocks_stop && world.random.chance(0.5) ? duration : 0;
+    world.after(duration, [this, clock_stands] {
         frozen = false;
-        world.trace(*this, "machine goes on");
+        clock_stood_ += clock_stands;
+        world.trace(*this, clock_stands ? "machine goes on; its clock stood still, too" : "machine goes on");
         release_deferred();
     });
 }
@@ -101,6 +103,8 @@ void Host::handle(const Event &event) {
     in_step_ = true;
     agent_->handle(event);
     in_step_ = false;
+    if (const Received *received = std::get_if<Received>(&event); received && !world.options.synchronous)
+        world.checkers.received(*this, received->message);
     after_step();
 }
 
@@ -119,6 +123,7 @@ void Host::after_step() {
     }
     if (agent_->durable().self != handshake_id_) { // a new identity: the server opens its links anew
         handshake_id_ = agent_->durable().self;
+        impostor = NodeId::none;
         for (int other = 0; other < world.options.hosts; other++)
             if (other != index) {
                 world.network.break_link(index, other);

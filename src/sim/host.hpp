@@ -55,6 +55,13 @@ public:
     PostgresControl &control() { return witness() ? static_cast<PostgresControl &>(no_server_) : postgres; }
     NodeId id() const { return agent_ ? agent_->durable().self : NodeId::none; }
 
+    // -- what the fault knows and nobody else: this host was put back to an earlier time and speaks as somebody
+    // who it is not any more, until it has another identity
+    NodeId impostor = NodeId::none;
+    bool known_by_peers_only = false; // no echo tells
+    bool impostor_started = false;    // once already
+    bool newer = false;               // of a later version
+
     // -- machine
     bool powered = true;
     bool frozen = false;
@@ -116,6 +123,7 @@ private:
     std::array<std::uint32_t, lane_count> epochs_{};
     std::vector<Scheduler::Slot> deferred_;
     Time stalled_until_ = 0;
+    Time clock_stood_ = 0; // in all
     Time inbox_fifo_ = 0;
     Time timer_at_ = 0; // 0: none
     Doom doom_ = Doom::none;

@@ -5,6 +5,8 @@
 #include "host.hpp"
 #include "world.hpp"
 
+#include <utility>
+
 namespace pg_ha::sim {
 
 namespace {
@@ -66,19 +68,33 @@ void Host::start_worker() {
     if (agent_ || !postgres.postmaster)
         return;
     disk.restarted();
+    // A copy that is started again and again before anybody meets it counts its own starts as saves: beyond what peers
+    // can tell (docs/protocol.md, I2).
+    if (impostor != NodeId::none && known_by_peers_only && std::exchange(impostor_started, true))
+        disk.lose();
     DurableState state;
-    if (const DurableState *found = disk.usable()) {
+    const DurableState *found = disk.usable();
+    // As server/identity.cpp: a voter stores a term before its server gets on that term's timeline.
+    const bool behind_our_back = found && found->configuration.is_voter(found->self) &&
+                                 raw(world.wal.branch(postgres.wal.branch).timeline) > raw(found->term);
+    world.faults.memory_lost(*this);
+    if (found && !behind_our_back) {
         state = *found;
     } else {
         if (disk.state())
-            world.trace(*this, std::string("the state is not usable: ") + describe(disk.condition()));
+            world.trace(*this, std::string("the state is not usable: ") +
+                                   (behind_our_back ? "the server is on a later timeline" : describe(disk.condition())));
         disk.lose();
         state.self = static_cast<NodeId>(world.random.next() | 1);
         if (world.options.sabotage == Sabotage::lost_state_keeps_identity && !disk.lost_identities().empty())
             state.self = disk.lost_identities().back();
         state.node_name = name;
+        impostor = NodeId::none;
         world.trace(*this, "new identity");
     }
+    if (state.self != impostor) // it had got another identity and died at once
+        impostor = NodeId::none;
+    newer = newer || (world.options.upgrades && world.random.chance(0.3));
     Calm calm(disk);
     begin_run(state, calm);
     doom_ = Doom::none;

@@ -46,6 +46,18 @@ const char *to_string(Fault fault) {
         return "state_loss";
     case Fault::slow_flush:
         return "slow_flush";
+    case Fault::disk_full:
+        return "disk_full";
+    case Fault::state_torn:
+        return "state_torn";
+    case Fault::state_put_back:
+        return "state_put_back";
+    case Fault::data_put_back:
+        return "data_put_back";
+    case Fault::machine_put_back:
+        return "machine_put_back";
+    case Fault::hand_promotion:
+        return "hand_promotion";
     }
     return "?";
 }
@@ -104,13 +116,33 @@ void draw_faults(Options &o, Random &r) {
     o.fault_phase = r.between(20, 32) * o.lease;
     const Time mean = r.magnitude(o.lease, 12 * o.lease) * r.between(1, 3);
     const double share = r.chance(0.1) ? 1.0 : 0.15 + 0.5 * r.unit();
-    for (int i = 0; i < fault_count; i++)
+    for (int i = 0; i <= static_cast<int>(Fault::slow_flush); i++)
         if (r.chance(share))
             o.fault_every[static_cast<std::size_t>(i)] = r.magnitude(mean, 8 * mean);
     o.hits_primary = r.unit();
-    // Who loses the most advanced node's identity has to say how much may be lost: beyond any automatism.
-    if (!o.synchronous && o.fault_every[static_cast<std::size_t>(Fault::state_loss)] > 0)
-        o.max_lag = 16 << 20;
+}
+
+// From a stream of its own: half of the seeds have nothing of this and stay what they were.
+void draw_rare(Options &o) {
+    Random r(o.seed ^ 0x9FB21C651E98DF25ull);
+    if (r.chance(0.5))
+        return;
+    for (int i = static_cast<int>(Fault::disk_full); i < fault_count; i++)
+        if (r.chance(0.4))
+            o.fault_every[static_cast<std::size_t>(i)] = r.magnitude(2 * o.lease, 15 * o.lease);
+    if (o.hosts >= 4 && o.witnesses == 0 && r.chance(0.25))
+        o.hosts = static_cast<int>(r.between(6, hosts_max));
+    o.ready_made = o.ready_made && o.hosts % 2 == 1; // nobody gets an even number of voters by himself
+    o.clocks_stop = o.synchronous && r.chance(0.2);
+    o.upgrades = o.through_codec && r.chance(0.5);
+}
+
+// Whoever loses the most advanced node's identity or WAL has to say how much may be lost: beyond any automatism.
+void bound_loss(Options &o) {
+    for (const Fault fault : {Fault::state_loss, Fault::state_torn, Fault::state_put_back, Fault::data_put_back,
+                              Fault::machine_put_back, Fault::hand_promotion})
+        if (!o.synchronous && o.fault_every[static_cast<std::size_t>(fault)] > 0)
+            o.max_lag = 16 << 20;
 }
 
 } // namespace
@@ -125,6 +157,8 @@ Options draw_options(std::uint64_t seed) {
     Random witness(seed ^ 0x2545F4914F6CDD1Dull); // of its own: seeds without witnesses stay what they were
     if ((o.hosts == 3 || o.hosts == 5) && witness.chance(0.2))
         o.witnesses = static_cast<int>(witness.between(1, o.hosts / 2));
+    draw_rare(o);
+    bound_loss(o);
     return o;
 }
 
@@ -133,7 +167,7 @@ std::string describe(const Options &o) {
     auto ms = [](Time t) { return static_cast<double>(t) / static_cast<double>(millisecond); };
     std::snprintf(
         line, sizeof line,
-        "  hosts %d, %d witnesses (%s), %s, lease %.0f ms, heartbeat %.0f ms, clocks up to %+.1f %%, first timeline %u%s\n"
+        "  hosts %d, %d witnesses (%s), %s, lease %.0f ms, heartbeat %.0f ms, clocks up to %+.1f %%, first timeline %u%s%s%s\n"
         "  standbys lost after %.0f ms, min_sync_standbys %u\n"
         "  network: delay %.2f + %.2f ms, spikes %.2f %%, loss %.2f %%; worker wakes in %.2f ms, late %.2f %%\n"
         "  disks: flush %.2f ms, save fails %.1f %%, crashes %.1f %%, stalls %.1f %%; promotion %.0f ms, "
@@ -141,7 +175,8 @@ std::string describe(const Options &o) {
         "  clients: %d sessions a host, think %.0f ms, records %llu bytes\n  faults (mean ms between):",
         o.hosts, o.witnesses, o.ready_made ? "all voters" : "bootstrap and join", o.synchronous ? "synchronous" : "asynchronous",
         ms(o.lease), ms(o.heartbeat), static_cast<double>(std::abs(o.clock_ppm[0])) / 10000.0, o.first_timeline,
-        o.through_codec ? ", through the codec" : "", ms(o.patience), o.min_sync_standbys, ms(o.delay), ms(o.jitter), o.spike_chance * 100, o.loss * 100,
+        o.through_codec ? ", through the codec" : "", o.upgrades ? ", upgrades" : "", o.clocks_stop ? ", clocks stop" : "",
+        ms(o.patience), o.min_sync_standbys, ms(o.delay), ms(o.jitter), o.spike_chance * 100, o.loss * 100,
         ms(o.wake), o.late_chance * 100, ms(o.flush), o.save_fails * 100, o.save_crashes * 100, o.save_stalls * 100,
         ms(o.promote), ms(o.apply_sync), ms(o.replay), o.sessions, ms(o.think),
         static_cast<unsigned long long>(o.record_bytes));

@@ -15,7 +15,7 @@
 
 namespace pg_ha::sim {
 
-inline constexpr int hosts_max = 5;
+inline constexpr int hosts_max = 8;
 
 enum class Fault : std::uint8_t {
     kill_all,        // kill -9 of every process; the kernel answers
@@ -36,8 +36,16 @@ enum class Fault : std::uint8_t {
     stream_cut, // WAL stops between two hosts, or between one and all others, while their workers talk on
     state_loss, // the state directory is gone: a new identity
     slow_flush, // the WAL's disk stalls
+    disk_full,  // no save succeeds for a while
+    state_torn, // power off; the newest save is lost, or the whole state file
+    // An older copy is put back: of the state directory, of the data directory (with the loss of flushed WAL),
+    // or of both, as a snapshot of the machine holds them.
+    state_put_back,
+    data_put_back,
+    machine_put_back,
+    hand_promotion, // pg_ctl promote
 };
-inline constexpr int fault_count = static_cast<int>(Fault::slow_flush) + 1;
+inline constexpr int fault_count = static_cast<int>(Fault::hand_promotion) + 1;
 const char *to_string(Fault fault);
 
 // Defects of the fakes, switched on one at a time (plants.hpp): each must make a checker fire, or the
@@ -73,9 +81,11 @@ struct Options {
     Time patience = 2 * second; // with a standby that does not stream
     bool all_seeds = true;      // pg_ha.peers names everybody; otherwise only the first two
     bool through_codec = false; // every message goes through bytes
+    bool upgrades = false;      // a restarted server may be of a newer version, with fields that others do not know
 
     std::array<std::int64_t, hosts_max> clock_offset{};
     std::array<std::int64_t, hosts_max> clock_ppm{}; // rate error
+    bool clocks_stop = false; // while a machine stands still (synchronous mode only: elsewhere the lease is the fence)
     std::array<int, hosts_max> priority{};
 
     Time delay = millisecond; // one way

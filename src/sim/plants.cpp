@@ -65,6 +65,7 @@ const std::vector<Plant> &plants() {
         in_core("echo_ignored", Bug::echo_ignored),
         in_core("stale_incarnation_heard", Bug::stale_incarnation_heard),
         in_core("cloned_identity_heard", Bug::cloned_identity_heard),
+        in_core("lag_ignored", Bug::lag_ignored),
 #endif
         in_fakes("gate_stays_open", Sabotage::gate_stays_open),
         in_fakes("votes_forgotten", Sabotage::votes_forgotten),

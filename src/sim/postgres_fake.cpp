@@ -196,6 +196,24 @@ void Postgres::finish_promotion(Term term) {
     host_.post([](Host &host) { return Promoted{host.postgres.local_state(), host.postgres.lineage()}; });
 }
 
+// pg_ctl promote: the next number, whoever may have it too.
+bool Postgres::promote_by_hand() {
+    if (!server_alive_ || !in_recovery || !position_known_ || promoting_ || rewind_)
+        return false;
+    world().trace(host_, "promoted by hand");
+    drop_receiver();
+    finish_senders();
+    const Timeline next = static_cast<Timeline>(raw(world().wal.branch(wal.branch).timeline) + 1);
+    const BranchId branch = world().wal.create(next, wal, host_.index, world().now());
+    world().wal.branch(branch).by_hand = true;
+    wal = {branch, wal.lsn + 56};
+    inserted_ = visible_ = wal.lsn;
+    in_recovery = false;
+    begin_sessions();
+    host_.sample();
+    return true;
+}
+
 void Postgres::demote(const std::string &reason) {
     if (host_.doomed())
         return;

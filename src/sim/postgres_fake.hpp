@@ -61,6 +61,7 @@ public:
     bool streaming() const { return receiver_.connected; }
     int upstream() const { return receiver_.upstream; }
     Term gate_term() const { return receiver_.gate ? receiver_.term : Term::none; } // none: shut
+    bool promote_by_hand(); // false: it cannot be, now
     void start(bool as_standby);
     void kill();        // every process, at once
     void end_streams(); // walsenders, walreceiver and startup process

@@ -34,7 +34,9 @@ Host *Postgres::rewind_source() const {
         Host &host = world().host(i);
         const Timeline timeline = host.postgres.wal.branch == no_branch ? Timeline::none : world().wal.branch(host.postgres.wal.branch).timeline;
         const bool wanted = half_rewound() ? timeline >= rewind_->timeline : i == rewind_->source && timeline == rewind_->timeline;
-        if (&host == &host_ || !wanted || !host.powered || host.frozen || !host.postgres.writable() ||
+        // The helper asks the source whether it is the primary; who was promoted by hand is not.
+        const bool by_hand = host.postgres.wal.branch != no_branch && world().wal.branch(host.postgres.wal.branch).by_hand;
+        if (&host == &host_ || !wanted || by_hand || !host.powered || host.frozen || !host.postgres.writable() ||
             !world().network.open_both(Plane::replication, host_.index, i))
             continue;
         if (!best || timeline > world().wal.branch(best->postgres.wal.branch).timeline)

@@ -37,6 +37,7 @@ void Postgres::write(int session) {
     read();
     if (!lease_holds()) // refused: "not the primary", or waiting for the lease
         return next_write(session, world().options.lease / 20);
+    world().checkers.begins_write(host_);
     world().on(host_, Lane::backend, world().random.between(20 * microsecond, 200 * microsecond),
                [this, session] { insert(session); });
     took_step(0);

@@ -53,6 +53,15 @@ void Postgres::accept(int standby) {
         return other.connect_later(pause);
     Sender &sender = senders_[static_cast<std::size_t>(standby)];
     const bool diverged = other.wal.lsn > shared;
+    if (diverged && in_recovery) // put back behind those who follow it; what a cascading walsender is told releases nobody
+        return other.connect_later(pause);
+    // Nobody is elected on a timeline above the term; the wrapped walreceiver tells (src/server/gate.cpp).
+    if (raw(world().wal.branch(wal.branch).timeline) > raw(other.receiver_.term))
+        return other.connect_later(pause);
+    // The core goes by numbers of timelines.  Where a number was taken by hand, the wrapped walreceiver tells by the
+    // histories (src/server/gate.cpp).
+    if (diverged && world().wal.branch(other.wal.branch).by_hand)
+        return other.connect_later(pause);
     // The gate's permission stands while the worker may sleep.  If the upstream is on another timeline by now
     // than the core has looked at, the wrapped walreceiver compares histories itself (src/server/gate.cpp).
     const bool unseen = world().wal.branch(wal.branch).timeline != timeline_of(other.receiver_.term);

@@ -25,6 +25,7 @@ struct Branch {
     int writer = -1;                // host that was promoted
     std::uint64_t acknowledged = 0; // end of the newest commit a client got success for
     std::int64_t promoted_at = 0;
+    bool by_hand = false;           // nobody has elected its writer
     std::uint64_t seen = 0;         // the newest that a session has read here
 };
 

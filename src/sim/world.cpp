@@ -179,7 +179,8 @@ Host *World::acting_primary() {
 bool World::could_elect(const Configuration &c, const Host *loser) const {
     std::size_t voters = 0, counted = 0;
     for (const std::unique_ptr<Host> &h : hosts_) {
-        const DurableState *state = h.get() == loser || h->postgres.half_rewound() ? nullptr : h->disk.usable();
+        const bool nobody = h.get() == loser || h->postgres.half_rewound() || h->impostor != NodeId::none;
+        const DurableState *state = nobody ? nullptr : h->disk.usable();
         if (!state)
             continue;
         const NodeId id = state->self;

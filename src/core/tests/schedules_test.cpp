@@ -184,6 +184,35 @@ TEST_F(Schedule, TheStateIsSavedAgainNowAndThen) {
     EXPECT_GE(disk.saves, before + 2);
 }
 
+// A record so old, perhaps of a copy, that nobody it names is left.  The primary that hears of it can send its own
+// record, or say that the copy is one.
+TEST_F(Schedule, AnOldRecordIsShownToAPrimaryThatItDoesNotName) {
+    start(2);
+    out.clear();
+    Heartbeat h;
+    h.leader = id(9);
+    h.self = report(9, 5);
+    hear(9, 5, h);
+    ASSERT_EQ(sent<HeartbeatReply>().size(), 1u);
+    EXPECT_FALSE(sent<HeartbeatReply>()[0].follows);
+    EXPECT_EQ(sent<HeartbeatReply>()[0].config_version, (Version{term(1), 1}));
+    EXPECT_EQ(node->durable().term, term(1));
+}
+
+// Its voters refuse a candidate that lags too far, if they know; it knows as well.
+TEST_F(Schedule, InAsynchronousModeWhoLagsTooFarDoesNotStand) {
+    disk.configuration.synchronous = settings.synchronous = false;
+    disk.configuration.sync = {};
+    settings.max_lag_on_failover = 1000;
+    start(2);
+    Heartbeat h = primary_heartbeat(1, 1);
+    h.lineage_confirmed = static_cast<Lsn>(100000);
+    hear(1, 1, h);
+    hear(1, 1, Resign{false});
+    pass(seconds(20));
+    EXPECT_TRUE(sent<VoteRequest>().empty());
+}
+
 // The primary and one more have died; what is left knows each other only by a record that this voter missed.
 TEST_F(Schedule, AVoterLearnsOfAMissedRecordFromItsPeers) {
     start(3);
