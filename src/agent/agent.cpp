@@ -3,6 +3,8 @@
 
 #include "core/planted.hpp"
 
+#include <algorithm>
+
 namespace pg_ha {
 
 Agent::Agent(Ports ports, const Settings &settings, const DurableState &state, const LocalState &local, std::uint64_t seed)
@@ -79,14 +81,16 @@ void Agent::perform(const Outputs &outputs) {
     struct Performer {
         Agent &a;
         const DurableState *stored = nullptr; // by this step
+        std::uint64_t saves = 0;              // done by now: what is not on disk must not be told (I2)
         bool operator()(const Send &o) {
             const DurableState &d = a.node_.durable();
-            a.ports_.transport.send({a.cluster_, d.self, o.to, d.incarnation, d.term, o.body, a.node_.instance(), d.saves});
+            a.ports_.transport.send({a.cluster_, d.self, o.to, d.incarnation, d.term, o.body, a.node_.instance(), saves});
             return true;
         }
         bool operator()(const Persist &o) {
             if (a.ports_.store.save(o.state) || planted(Bug::send_after_failed_save)) {
                 stored = &o.state;
+                saves = o.state.saves;
                 return true;
             }
             // What the dropped step asked for is void.
@@ -105,7 +109,8 @@ void Agent::perform(const Outputs &outputs) {
         bool operator()(const Note &o) { return a.ports_.postgres.note(o), true; }
         bool operator()(const Trace &o) { return a.ports_.postgres.trace(o.line), true; }
     };
-    Performer performer{*this};
+    const auto to_save = std::count_if(outputs.begin(), outputs.end(), [](const Output &output) { return std::holds_alternative<Persist>(output); });
+    Performer performer{*this, nullptr, node_.durable().saves - static_cast<std::uint64_t>(to_save)};
     for (const Output &output : outputs)
         if (!std::visit(performer, output))
             return;
