@@ -112,3 +112,7 @@ rejoin-sweep: ## kills the server at 40 points of a rejoin; about 10 min
 .PHONY: bench-rejoin
 bench-rejoin: ## how long an old primary needs until it streams again: ROUNDS=n MB=n
 	BUILD=$(abspath $(BUILD)) scripts/bench-rejoin
+
+.PHONY: bench-overhead
+bench-overhead: ## pgbench with and without pg_ha at the same ANY 1, ratio; needs an idle machine
+	BUILD=$(abspath $(BUILD)) scripts/bench-overhead

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 #
 # The whole primary is frozen at any moment, for about as long as its lease, and goes on.  Ten times here;
-# `scripts/bench-failover --fault sweep` does it 200 times and in asynchronous mode as well.
+# `scripts/bench-failover --fault sweep` does it 200 times, and with sweep_async in asynchronous mode.
 use strict;
 use warnings;
 use FindBin;
