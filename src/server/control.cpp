@@ -44,6 +44,7 @@ constexpr Duration settle_poll = milliseconds(2);       // sessions wait for it
 constexpr Duration settle_poll_slow = milliseconds(50); // nobody answers
 constexpr Duration settle_soon = milliseconds(1000);
 constexpr uint64 sending_wait_ns = 10 * 1000 * 1000;
+constexpr uint64 writing_wait_ns = 50 * 1000 * 1000;
 
 // An acknowledgement may be on its way to the kernel.  The wait is bounded because the position read
 // afterwards covers everything that was composed before the gate was shut.
@@ -54,6 +55,24 @@ void wait_until_sent() {
             return;
         if (spins > 1000)
             pg_usleep(50);
+    }
+}
+
+// What a walreceiver has written but not flushed when the gate is shut it flushes as it ends.  Read before
+// that, the position would grow after the vote: the voter would have WAL that the winner lacks, and have to
+// be rewound just when the winner needs it.  The wait is bounded, since this is about availability only:
+// nothing of that WAL is acknowledged.  A walreceiver that has not streamed, or waits for what to stream
+// next, has nothing unflushed.
+void wait_until_written() {
+    const uint64 give_up = boot_now_ns() + writing_wait_ns;
+    WalRcvForceReply(); // wakes it
+    while (pg_atomic_read_u32(&shared->wal_settled) == 0 && boot_now_ns() < give_up) {
+        SpinLockAcquire(&WalRcv->mutex);
+        const bool ended = WalRcv->pid == 0 || WalRcv->walRcvState == WALRCV_WAITING;
+        SpinLockRelease(&WalRcv->mutex);
+        if (ended)
+            return;
+        pg_usleep(100);
     }
 }
 
@@ -192,8 +211,11 @@ Lineage ServerControl::lineage() {
 }
 
 LocalState ServerControl::close_gate() {
-    if (!planted(Bug::gate_not_shut))
+    if (!planted(Bug::gate_not_shut)) {
         shut_gate();
+        if (RecoveryInProgress())
+            wait_until_written();
+    }
     const LocalState local = look();
     wake_walreceiver();
     changed_ = true;

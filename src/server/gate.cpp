@@ -19,6 +19,8 @@
 
 extern "C" {
 #include "access/timeline.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -209,6 +211,14 @@ void refuse_if_diverged(WalReceiverConn *conn) {
                         errhint("Rewind this server with pg_rewind, or clone it again.")));
 }
 
+// PostgreSQL asks for the segment with the page that it wants next.  If the record to be read began in the
+// segment before, and the primary left our timeline there, nobody would ever fetch that segment of the
+// primary's timeline, and recovery would PANIC for the want of it.
+XLogRecPtr segment_of_replay() {
+    XLogRecPtr end = GetXLogReplayRecPtr(nullptr);
+    return end - XLogSegmentOffset(end, wal_segment_size);
+}
+
 bool gated_startstreaming(WalReceiverConn *conn, const WalRcvStreamOptions *options) {
     if (conn != connection)
         return stock.walrcv_startstreaming(conn, options);
@@ -219,7 +229,9 @@ bool gated_startstreaming(WalReceiverConn *conn, const WalRcvStreamOptions *opti
     pg_memory_barrier();
     if (!connection_is_valid())
         leave("another primary is to be followed");
-    bool streaming = stock.walrcv_startstreaming(conn, options);
+    WalRcvStreamOptions from = *options;
+    from.startpoint = Min(from.startpoint, segment_of_replay());
+    bool streaming = stock.walrcv_startstreaming(conn, &from);
     if (streaming) {
         pg_atomic_write_u64(&shared->stream_heard_ns, boot_now_ns());
         pg_atomic_write_u32(&shared->stream_active, 1);
