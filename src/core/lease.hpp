@@ -19,6 +19,10 @@ public:
         Instant &newest = answered_[voter];
         newest = std::max(newest, sent);
     }
+    Instant newest_answered(NodeId voter) const {
+        auto it = answered_.find(voter);
+        return it == answered_.end() ? long_ago : it->second;
+    }
     // End of the lease; `sent` is when the own newest heartbeat round went out.
     Instant until(const Configuration &configuration, NodeId self, Instant sent, Duration lease) const {
         const Instant base = majority_instant(configuration, answered_, self, sent);

@@ -19,7 +19,7 @@ namespace pg_ha {
 // What the primary knows besides the record.
 struct MembershipFacts {
     NodeId self = NodeId::none;
-    std::set<NodeId> caught_up;       // learners and standbys that stream and are near the end of the WAL
+    std::set<NodeId> caught_up;       // who answers, streams and is near the end of the WAL: may become a voter
     std::set<NodeId> replaced;        // dead identities whose name a new node asks for
     std::map<NodeId, Member> applicants; // nodes that asked for admission, or members whose addresses changed
     std::set<NodeId> ready;           // of them, those that commits may be made to wait for

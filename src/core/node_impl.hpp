@@ -258,6 +258,7 @@ struct Node::Impl {
     void finish_postgres_first();
     void apply_sync();
     bool caught_up_to(Lsn lsn, const SyncRule &rule) const;
+    bool answers(NodeId id) const;
     MembershipFacts membership_facts() const;
     void promoted(const LocalState &state, const Lineage &history);
     void promotion_failed(const std::string &why);

@@ -198,6 +198,13 @@ void Node::Impl::record(Configuration next, const std::string &why) {
     heartbeat_round();
 }
 
+// What is read after a stall may come from a node that has died since, so hearing it does not make it a voter: an
+// answer to a question that was asked a moment ago does.  The record that names it needs it at once.
+bool Node::Impl::answers(NodeId id) const {
+    const Instant asked = contacts.newest_answered(id);
+    return asked != long_ago && now - asked < std::max(settings.heartbeat_interval * 3, settings.lease_duration / 2);
+}
+
 MembershipFacts Node::Impl::membership_facts() const {
     MembershipFacts facts;
     facts.self = durable.self;
@@ -218,7 +225,8 @@ MembershipFacts Node::Impl::membership_facts() const {
         if (row->report.role != Role::standby || row->report.term != durable.term ||
             !(near || member.kind == MemberKind::witness))
             continue;
-        facts.caught_up.insert(member.id);
+        if (answers(member.id))
+            facts.caught_up.insert(member.id);
         if (auto watch = streams.find(member.id); watch != streams.end() && watch->second.steady(now, stream_patience()))
             facts.ready.insert(member.id);
     }

@@ -319,6 +319,36 @@ TEST_F(Schedule, ASilentMemberIsNotReplacedBeforeItIsUnreachable) {
     EXPECT_NE(node->durable().configuration.find(id(2)), nullptr) << "it was back in time";
 }
 
+// A worker that stood still reads what nodes have sent that are dead by now, with their identities.  One of them as
+// the second voter: a primary without a lease for good.
+TEST_F(Schedule, WhoWasHeardButDoesNotAnswerBecomesNoVoter) {
+    disk.configuration.sync = {{id(1)}, 1};
+    for (unsigned n : {2u, 3u})
+        disk.configuration.members[n - 1].voter = false;
+    start_as_primary();
+    LocalState not_yet = local;
+    not_yet.in_recovery = true;
+    for (unsigned n : {2u, 3u})
+        answer(n, 1, not_yet);
+    const Instant asked = now;
+    now += seconds(3);
+    for (unsigned n : {2u, 3u}) {
+        Heartbeat waiting;
+        waiting.sent = asked + milliseconds(200);
+        waiting.leader = id(1);
+        waiting.config_version = disk.configuration.version;
+        waiting.self = report(n, 1);
+        hear(n, 1, waiting);
+        hear(n, 1, HeartbeatReply{asked, true, disk.configuration.version, report(n, 1), {}, {}});
+    }
+    sample();
+    step(Tick{});
+    EXPECT_EQ(node->durable().configuration.voter_count(), 1u);
+    for (unsigned n : {2u, 3u})
+        answer(n, 1);
+    EXPECT_EQ(node->durable().configuration.voter_count(), 2u) << "the first on the way to three";
+}
+
 // A voter whose disk needs longer than the first rounds wait.
 TEST_F(Schedule, ACandidateWaitsLongerForASlowDisk) {
     start(2);
