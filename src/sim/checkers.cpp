@@ -338,7 +338,7 @@ void Checkers::rejoin_asked(Host &host, const Rejoin &rejoin) {
                       " in term " + text(stored_[host.id()].term));
     bool begun = false;
     for (BranchId b = 0; b < wal.count(); b++) {
-        if (wal.branch(b).timeline != rejoin.timeline)
+        if (wal.branch(b).timeline != rejoin.timeline || wal.branch(b).by_hand) // its primary was elected
             continue;
         begun = true;
         if (wal.contains({b, UINT64_MAX}, host.postgres.wal))

@@ -175,9 +175,11 @@ Host *World::acting_primary() {
     return newest;
 }
 
-// Do enough voters and enough members of S still know who they are?
+// Do enough voters and enough members of S still know who they are, and is one of these voters a server?  (In synchronous
+// mode S says so: a witness is never in it.)
 bool World::could_elect(const Configuration &c, const Host *loser) const {
     std::size_t voters = 0, counted = 0;
+    bool server = false;
     for (const std::unique_ptr<Host> &h : hosts_) {
         const bool nobody = h.get() == loser || h->postgres.half_rewound() || h->impostor != NodeId::none;
         const DurableState *state = nobody ? nullptr : h->disk.usable();
@@ -185,9 +187,10 @@ bool World::could_elect(const Configuration &c, const Host *loser) const {
             continue;
         const NodeId id = state->self;
         voters += c.is_voter(id);
+        server |= c.is_voter(id) && !h->witness();
         counted += std::find(c.sync.set.begin(), c.sync.set.end(), id) != c.sync.set.end();
     }
-    return 2 * voters > c.voter_count() && (c.sync.set.empty() || counted + c.sync.quorum > c.sync.set.size());
+    return server && 2 * voters > c.voter_count() && (c.sync.set.empty() || counted + c.sync.quorum > c.sync.set.size());
 }
 
 bool World::can_lose_identity(const Host &loser) const {

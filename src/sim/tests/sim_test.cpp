@@ -64,6 +64,9 @@ constexpr Regression regressions[] = {
     {"OldCopyThatKnowsOnlyDeadIdentities", 226}, // Schedule.AnOldRecordIsShownToAPrimaryThatItDoesNotName
     {"CascadeFromAServerThatWasPutBack", 257},   // Postgres::accept
     {"FollowsWhoWasPromotedByHand", 4053},       // Postgres::accept, server/gate.cpp
+    {"OnlyTheDataVoterLostBesideTwoWitnesses", 10737}, // World::could_elect
+    {"DeadLearnerHeardAfterAStall", 17166},            // Schedule.WhoWasHeardButDoesNotAnswerBecomesNoVoter
+    {"RewoundBesideATimelineMadeByHand", 72394},       // Checkers::rejoin_asked
 };
 
 class Regressions : public testing::TestWithParam<Regression> {};
