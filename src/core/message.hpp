@@ -101,8 +101,8 @@ struct HeartbeatReply {
     bool follows = false;            // the sender accepts the receiver as primary of this term
     Version config_version;          // what the sender has stored
     MemberReport self;
-    std::vector<MemberReport> table; // both as in a heartbeat, but in large clusters only
-    std::vector<Rumour> rumours;
+    std::vector<MemberReport> table{}; // both as in a heartbeat, but in large clusters only
+    std::vector<Rumour> rumours{};
 };
 
 // "Does this member answer you?  It does not answer me."  (SWIM's ping-req.)
