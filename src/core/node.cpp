@@ -344,6 +344,8 @@ void Node::Impl::bootstrap(const Bootstrap &event) {
 
 void Node::Impl::sampled(const Sampled &seen) {
     local = seen.local;
+    if (seen.confirmed != confirmed || seen.confirmed >= local.position.lsn)
+        confirmed_grew = now;
     confirmed = seen.confirmed;
     if (!seen.lineage.empty())
         lineage = seen.lineage;

@@ -198,8 +198,9 @@ void Node::Impl::record(Configuration next, const std::string &why) {
     heartbeat_round();
 }
 
-// What is read after a stall may come from a node that has died since, so hearing it does not make it a voter: an
-// answer to a question that was asked a moment ago does.  The record that names it needs it at once.
+// What is read after a stall may come from a node that has died since, so hearing it does not make it a voter,
+// nor lets it into S: an answer to a question that was asked a moment ago does.  The record that names it needs it
+// at once, or commits do.
 bool Node::Impl::answers(NodeId id) const {
     const Instant asked = contacts.newest_answered(id);
     return asked != long_ago && now - asked < std::max(settings.heartbeat_interval * 3, settings.lease_duration / 2);
@@ -225,8 +226,9 @@ MembershipFacts Node::Impl::membership_facts() const {
         if (row->report.role != Role::standby || row->report.term != durable.term ||
             !(near || member.kind == MemberKind::witness))
             continue;
-        if (answers(member.id))
-            facts.caught_up.insert(member.id);
+        if (!answers(member.id))
+            continue;
+        facts.caught_up.insert(member.id);
         if (auto watch = streams.find(member.id); watch != streams.end() && watch->second.steady(now, stream_patience()))
             facts.ready.insert(member.id);
     }
@@ -325,6 +327,7 @@ void Node::Impl::apply_sync() {
 void Node::Impl::sync_in_effect_now(const SyncRule &rule) {
     sync_in_effect = rule;
     confirmed = Lsn::none; // that was by the rule before
+    confirmed_grew = now;
     sync_known = true;
     sync_pending = sync_pending && !(sync_asked == rule);
     if (acts()) {

@@ -6,6 +6,20 @@
 
 namespace pg_ha {
 
+namespace {
+constexpr Lsn beyond_all = static_cast<Lsn>(UINT64_MAX);
+}
+
+// Enough members of S report that they have what commits wait for, and yet PostgreSQL waits on: their
+// confirmations do not get through, while heartbeats do.  To have all WAL is then no sign of a stream that works.
+bool Node::Impl::streams_hang() const {
+    const Duration enough = stream_patience() / 2;
+    const Lsn due = own_wal.at(now - enough);
+    return role == Role::primary && sync_known && !sync_pending && sync_in_effect.quorum > 1 &&
+           now - std::max(confirmed_grew, listening_since) >= enough && confirmed < due &&
+           caught_up_to(due, sync_in_effect);
+}
+
 // Who streams on, who is lost to the sync set.  A primary that was not listening, because it had no lease or
 // stood still, knows nothing against anybody.
 void Node::Impl::watch_streams() {
@@ -14,6 +28,7 @@ void Node::Impl::watch_streams() {
         listening_since = now;
     streams_looked_at = now;
     own_wal.add(local.position.lsn, now, 2 * patience);
+    const bool hang = streams_hang();
     std::erase_if(streams, [&](const auto &entry) { return !configuration().find(entry.first); });
     for (const Member &member : configuration().members) {
         if (member.id == durable.self || member.kind != MemberKind::data)
@@ -24,7 +39,7 @@ void Node::Impl::watch_streams() {
             const bool follows = row->report.role == Role::standby && row->report.term == durable.term &&
                                  theirs.streaming && theirs.position.timeline == local.position.timeline;
             const bool near = theirs.position.lsn >= own_wal.at(row->news - patience / 2);
-            watch.report(follows, near, theirs.position.lsn, local.position.lsn, row->news, patience);
+            watch.report(follows, near, theirs.position.lsn, hang ? beyond_all : local.position.lsn, row->news, patience);
         }
         if (!watch.lost() && contains(configuration().sync.set, member.id) &&
             watch.overdue(listening_since, now, patience) && !planted(Bug::nobody_is_lost))

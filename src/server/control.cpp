@@ -171,10 +171,10 @@ Sampled ServerControl::sample() {
     return {local, local.in_recovery ? Lineage{} : lineage(), local.in_recovery ? Lsn::none : confirmed()};
 }
 
-// Up to where enough standbys of the rule in effect say that they have flushed.  Of use only until sessions
-// are let in.  A walsender has a priority exactly if that rule names its standby (sync_rule.cpp).
+// Up to where enough standbys of the rule in effect say that they have flushed.  A walsender has a priority
+// exactly if that rule names its standby (sync_rule.cpp).
 Lsn ServerControl::confirmed() const {
-    if (sync_pending_ || sync_wanted_.quorum <= 1 || pg_atomic_read_u32(&shared->settled) != 0)
+    if (sync_pending_ || sync_wanted_.quorum <= 1)
         return Lsn::none;
     std::vector<XLogRecPtr> flushed;
     for (int i = 0; i < max_wal_senders; i++) {

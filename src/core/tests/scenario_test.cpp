@@ -14,6 +14,7 @@
 //   resign NAME [clean]  the server says that it goes down (clean: and ends its stream after the last byte)
 //   freeze NAME / thaw NAME
 //   stall NAME / resume NAME  WAL does not reach it any more, though its stream stays connected
+//   mute NAME / unmute NAME   WAL reaches it, but what it confirms does not reach the primary's walsender
 //   restart NAME [writable]  starts again, as a standby; writable: as the only voter that it believes to be
 //   force NAME           the operator's ha_failover(accept_data_loss => true)
 //   cut A B / mend A B   the link between two nodes, both ways
@@ -45,6 +46,8 @@ struct Server {
     std::unique_ptr<Node> node; // null: not running
     bool frozen = false;
     bool stalled = false;
+    bool mute = false;
+    Lsn told = Lsn::none; // the newest position that its walsender knows
     NodeId upstream = NodeId::none;
 };
 
@@ -192,6 +195,8 @@ private:
             s.stalled = verb == "stall";
             if (!s.stalled && s.upstream != NodeId::none)
                 s.local.replayed = s.local.position.lsn = server(s.upstream).local.position.lsn;
+        } else if (verb == "mute" || verb == "unmute") {
+            s.mute = verb == "mute";
         } else if (verb == "restart") {
             s.local.in_recovery = option != "writable";
             s.local.streaming = false;
@@ -227,7 +232,8 @@ private:
                 break;
             now_ = std::max(now_, next);
             if (ticking) {
-                step(*ticking, Sampled{ticking->local, ticking->local.in_recovery ? Lineage{} : lineage_of(*ticking)});
+                step(*ticking, Sampled{ticking->local, ticking->local.in_recovery ? Lineage{} : lineage_of(*ticking),
+                                       confirmed_to(*ticking)});
                 step(*ticking, Tick{});
                 continue;
             }
@@ -251,7 +257,25 @@ private:
         const auto *received = std::get_if<Received>(&event);
         if (std::holds_alternative<PeerGone>(event) || std::holds_alternative<StreamEnded>(event) ||
             (received && std::holds_alternative<VoteRequest>(received->message.body)))
-            step(s, Sampled{s.local, {}});
+            step(s, Sampled{s.local, {}, confirmed_to(s)});
+    }
+
+    // Up to where the rule of the record is met, as a primary's walsenders know it.
+    Lsn confirmed_to(const Server &s) {
+        const SyncRule &rule = s.node->durable().configuration.sync;
+        if (s.local.in_recovery || rule.quorum < 2)
+            return Lsn::none;
+        std::vector<Lsn> flushed;
+        for (NodeId member : rule.set) {
+            Server &t = server(member);
+            if (&t == &s || t.upstream != s.disk.self || !t.local.streaming)
+                continue;
+            if (!t.mute)
+                t.told = t.local.position.lsn;
+            flushed.push_back(t.told);
+        }
+        std::sort(flushed.rbegin(), flushed.rend());
+        return flushed.size() + 1 < rule.quorum ? Lsn::none : flushed[rule.quorum - 2u];
     }
 
     void step(Server &s, const Event &event) {

@@ -117,6 +117,35 @@ TEST_F(Sync, APrimaryThatResumesItsTermLoosensNothingBeforeItsRecordIsInForce) {
     EXPECT_EQ(all<ApplySync>().front().rule.quorum, 1);
 }
 
+// Found by the simulator: what a standby had sent was read only after this machine had stood still, when the standby
+// was gone.  What it says by itself may be old; an answer is younger than the question.
+TEST_F(Sync, WhoWasHeardLateIsNotLetIn) {
+    disk.configuration.sync = {{id(1), id(2)}, 2};
+    start_as_primary();
+    const auto seconds_pass = [&](bool n3_answers) {
+        for (int i = 0; i < 25; ++i) {
+            pass(milliseconds(200));
+            local.position = position(1, raw(local.position.lsn) + 1);
+            step(Sampled{local, {}, local.position.lsn});
+            answer(2, 1);
+            if (n3_answers) {
+                answer(3, 1);
+                continue;
+            }
+            Heartbeat by_itself;
+            by_itself.sent = now;
+            by_itself.leader = id(1);
+            by_itself.config_version = node->durable().configuration.version;
+            by_itself.self = report(3, 1);
+            hear(3, 1, by_itself);
+        }
+    };
+    seconds_pass(false);
+    EXPECT_EQ(node->durable().configuration.sync.set, (std::vector<NodeId>{id(1), id(2)}));
+    seconds_pass(true);
+    EXPECT_EQ(node->durable().configuration.sync.set, (std::vector<NodeId>{id(1), id(2), id(3)}));
+}
+
 // ---- lost and found -------------------------------------------------------------------------------------------
 
 // 3 s down, 5 s up, for five minutes: each time that it is counted when its link breaks, commits stall.

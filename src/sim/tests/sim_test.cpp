@@ -67,6 +67,9 @@ constexpr Regression regressions[] = {
     {"OnlyTheDataVoterLostBesideTwoWitnesses", 10737}, // World::could_elect
     {"DeadLearnerHeardAfterAStall", 17166},            // Schedule.WhoWasHeardButDoesNotAnswerBecomesNoVoter
     {"RewoundBesideATimelineMadeByHand", 72394},       // Checkers::rejoin_asked
+    {"ConfirmationsThatDoNotGetThrough", 10202}, // scenarios/unheard_confirmations.txt
+    {"ConfirmationsOfBothDoNotGetThrough", 30364}, // the same, with three hosts
+    {"HeardLateAfterAStandstill", 11298},        // Sync.WhoWasHeardLateIsNotLetIn
 };
 
 class Regressions : public testing::TestWithParam<Regression> {};
