@@ -112,8 +112,7 @@ void Checkers::changes_record(Host &host, const Stored &stored, const DurableSta
     if (now.term != state.term || state.voted_for != state.self ||
         (leader != leaders_.end() && leader->second != state.self))
         return; // somebody else's
-    const bool same_rule = state.configuration.sync == stored.configuration.sync; // as safe as it was
-    for (BranchId b = 0; world_.options.synchronous && !same_rule && b < world_.wal.count(); b++)
+    for (BranchId b = 0; world_.options.synchronous && b < world_.wal.count(); b++)
         if (const Branch &branch = world_.wal.branch(b);
             branch.timeline <= timeline_of(now.term) && branch.acknowledged != 0 &&
             !elections_see(state.configuration, {b, branch.acknowledged}))
