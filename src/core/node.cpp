@@ -219,6 +219,8 @@ void Node::Impl::tick() {
     }
     if (now >= resave_due)
         resave();
+    if (save_doubtful && role == Role::primary)
+        save_again();
     if (acts())
         update_lease();
     if (role == Role::deposed && !demotion_asked) { // not in the step that deposed it: its vote leaves first
@@ -301,6 +303,14 @@ void Node::Impl::resave() {
     resave_due = now + resave_interval;
     persist();
     persist();
+}
+
+// What a failed save has left on disk is what this node will show after a restart, perhaps a record by which fewer
+// elect.  Only when the state of now has been saved over it, PostgreSQL may go back to the rule of now.
+void Node::Impl::save_again() {
+    save_doubtful = false;
+    persist();
+    apply_sync();
 }
 
 // The only chance in the core, from the seed it was given.
@@ -405,6 +415,7 @@ void Node::Impl::persist_failed(const std::optional<DurableState> &stored) {
     // Outputs after the failed one were dropped: ask again for what they should have done.
     shut_gate();
     sync_asked.reset();
+    save_doubtful = true;
     leader_lineage.clear(); // perhaps of a primary that could not be followed: the next heartbeat brings it again
     apply_sync();
     schedule_election();

@@ -54,6 +54,7 @@ struct Node::Impl {
     Instance instance;               // of this run
     Instant started = long_ago;
     Instant resave_due = never;      // see resave()
+    bool save_doubtful = false;      // one failed, and may be on disk all the same
     Instant now = long_ago;          // of the step under way
     std::uint64_t random_state;
     Outputs out;                     // of the step under way
@@ -145,6 +146,7 @@ struct Node::Impl {
     void send_members(const Body &body);
     void persist();
     void resave();
+    void save_again();
     void trace(const std::string &line);
     void become(Role next, const std::string &why);
     Duration jitter(Duration most);

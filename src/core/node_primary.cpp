@@ -311,6 +311,8 @@ void Node::Impl::apply_sync() {
         return;
     if (role == Role::primary && !record_in_force && !planted(Bug::loosen_before_in_force))
         return;
+    if (role == Role::primary && save_doubtful)
+        return;
     const SyncRule &rule = postgres_first ? postgres_first->next.sync : configuration().sync;
     if (sync_asked == rule)
         return;

@@ -117,6 +117,32 @@ TEST_F(Sync, APrimaryThatResumesItsTermLoosensNothingBeforeItsRecordIsInForce) {
     EXPECT_EQ(all<ApplySync>().front().rule.quorum, 1);
 }
 
+// Found by the simulator: a raised w whose save was reported as failed was on disk all the same.  After a restart it
+// was shown to voters, who asked fewer of S than the commits made by the lower w needed.
+TEST_F(Sync, AFailedSaveThatMayBeStoredLoosensNothing) {
+    disk.configuration.sync.quorum = 1;
+    start_as_primary();
+    for (int i = 0; i < 10 && all<ApplySync>().empty(); ++i) {
+        pass(milliseconds(200));
+        answer(2, 1);
+        answer(3, 1);
+    }
+    ASSERT_EQ(all<ApplySync>().size(), 1u);
+    ASSERT_EQ(all<ApplySync>().front().rule.quorum, 2);
+    step(SyncInEffect{all<ApplySync>().front().rule});
+    sample();
+    answer(2, 1);
+    ASSERT_EQ(disk.configuration.sync.quorum, 2);
+    out.clear();
+    step(PersistFailed{});
+    EXPECT_TRUE(all<ApplySync>().empty()) << "perhaps the record that asks for more is the one on disk";
+    pass(milliseconds(400));
+    ASSERT_FALSE(all<Persist>().empty());
+    EXPECT_EQ(all<Persist>().front().state.configuration.sync.quorum, 1);
+    ASSERT_FALSE(all<ApplySync>().empty());
+    EXPECT_EQ(all<ApplySync>().front().rule.quorum, 1);
+}
+
 // Found by the simulator: what a standby had sent was read only after this machine had stood still, when the standby
 // was gone.  What it says by itself may be old; an answer is younger than the question.
 TEST_F(Sync, WhoWasHeardLateIsNotLetIn) {

@@ -69,6 +69,7 @@ constexpr Regression regressions[] = {
     {"RewoundBesideATimelineMadeByHand", 72394},       // Checkers::rejoin_asked
     {"ConfirmationsThatDoNotGetThrough", 10202}, // scenarios/unheard_confirmations.txt
     {"ConfirmationsOfBothDoNotGetThrough", 30364}, // the same, with three hosts
+    {"SaveThatFailedAndYetIsStored", 46689},     // Sync.AFailedSaveThatMayBeStoredLoosensNothing
     {"HeardLateAfterAStandstill", 11298},        // Sync.WhoWasHeardLateIsNotLetIn
 };
 
