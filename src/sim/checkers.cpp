@@ -324,7 +324,8 @@ void Checkers::lost_writes(WalPoint head, const std::string &who) {
 // ---- WAL ---------------------------------------------------------------------------------------------------
 
 void Checkers::gate_opened(Host &host, const OpenGate &upstream) {
-    const Term own = stored_[host.id()].term;
+    const Stored *stored = stored_of(host, host.id()); // of a copy put back: what the copy knows, until it is refused
+    const Term own = stored ? stored->term : Term::none;
     if (upstream.term < own)
         world_.unsafe("S6: " + host.name + " opens its gate for term " + text(upstream.term) + ", older than its own " +
                       text(own));

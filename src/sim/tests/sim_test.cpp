@@ -70,6 +70,7 @@ constexpr Regression regressions[] = {
     {"ConfirmationsThatDoNotGetThrough", 10202}, // scenarios/unheard_confirmations.txt
     {"ConfirmationsOfBothDoNotGetThrough", 30364}, // the same, with three hosts
     {"SaveThatFailedAndYetIsStored", 46689},     // Sync.AFailedSaveThatMayBeStoredLoosensNothing
+    {"ACopyThatFollowsAnOlderPrimaryUntilItIsRefused", 2019126}, // the checker took the original's term for the copy's
     {"HeardLateAfterAStandstill", 11298},        // Sync.WhoWasHeardLateIsNotLetIn
 };
 
