@@ -52,6 +52,8 @@ std::string World::obstacle(bool wholly) {
         (truth.configuration.sync.set.size() != data || truth.configuration.sync.quorum != quorum))
         return "sync rule " + std::to_string(truth.configuration.sync.quorum) + " of " +
                std::to_string(truth.configuration.sync.set.size());
+    if (!(primary->postgres.wanted_rule() == truth.configuration.sync)) // a step of which PostgreSQL has the first half
+        return "the sync rule is being changed";
     return truth.configuration_in_force ? "" : "configuration is not in force";
 }
 

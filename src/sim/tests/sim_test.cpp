@@ -71,6 +71,7 @@ constexpr Regression regressions[] = {
     {"ConfirmationsOfBothDoNotGetThrough", 30364}, // the same, with three hosts
     {"SaveThatFailedAndYetIsStored", 46689},     // Sync.AFailedSaveThatMayBeStoredLoosensNothing
     {"ACopyThatFollowsAnOlderPrimaryUntilItIsRefused", 2019126}, // the checker took the original's term for the copy's
+    {"WholeOnlyWhenNoChangeIsUnderWay", 2077816},               // World::obstacle
     {"HeardLateAfterAStandstill", 11298},        // Sync.WhoWasHeardLateIsNotLetIn
 };
 
