@@ -242,14 +242,31 @@ void Node::Impl::on_vote_reply(const Message &message, const VoteReply &reply) {
         return;
     }
     trace(name_of(message.from) + " refuses: " + to_string(reply.refusal));
+    ballot->refused.insert(message.from);
     if (message.term >= ballot->term && message.term > durable.term) {
         adopt_term(message.term);
         schedule_election();
-    } else if (reply.refusal == Refusal::position_behind && reply.position > local.position) {
-        send(message.from, StandNow{});
-        if (ballots_lost < ballots_given_way)
-            lose_ballot(name_of(message.from) + " is ahead");
+        return;
     }
+    if (reply.refusal == Refusal::position_behind && reply.position > local.position) {
+        if (!ballot->passed_on) // one only: two that are told at the same moment split the votes
+            send(message.from, StandNow{});
+        ballot->passed_on = true;
+        if (ballots_lost < ballots_given_way)
+            return lose_ballot(name_of(message.from) + " is ahead");
+    }
+    if (!can_still_win())
+        lose_ballot("those who have not refused are no majority");
+}
+
+// Nobody answers a ballot twice.  Who waits for what can't come stays a candidate, deaf to those who ask
+// it to stand, and meets the same rivals again at the same moments.
+bool Node::Impl::can_still_win() const {
+    std::set<NodeId> possible;
+    for (const Member &member : configuration().members)
+        if (member.voter && !ballot->refused.contains(member.id))
+            possible.insert(member.id);
+    return wins_election(configuration(), possible);
 }
 
 void Node::Impl::count_ballot() {

@@ -41,6 +41,8 @@ struct Ballot {
     std::set<NodeId> granted;
     Instant deadline = never;
     std::set<NodeId> equal{};        // who of them has the same WAL, to the byte
+    std::set<NodeId> refused{};
+    bool passed_on = false;          // another that is ahead has been told to stand
 };
 
 struct Node::Impl {
@@ -212,6 +214,7 @@ struct Node::Impl {
     void decide_vote();
     void on_vote_reply(const Message &message, const VoteReply &reply);
     void count_ballot();
+    bool can_still_win() const;
     void lose_ballot(const std::string &why);
     void win(const std::string &how);
 

@@ -14,13 +14,22 @@ constexpr int leases_of_calm = 5;
 } // namespace
 
 // A majority that has forgotten who it is, or the loss of the only member that had a commit, is beyond
-// help without a person.  Judged by the newest configuration.
+// help without a person.  Judged by the newest configuration on any disk, and the newest that any worker acts by:
+// of a save that failed, and was stored all the same, workers know nothing until they start again.
 bool World::quorum_survives() const {
-    const Configuration *newest = nullptr;
-    for (const std::unique_ptr<Host> &h : hosts_)
-        if (h->disk.state() && (!newest || h->disk.state()->configuration.version > newest->version))
-            newest = &h->disk.state()->configuration;
-    return newest && newest->cluster != no_cluster && could_elect(*newest, nullptr);
+    Configuration stored, acted_by;
+    const auto keep_newer = [](Configuration &known, const Configuration &c) {
+        if (known.cluster == no_cluster || c.version > known.version)
+            known = c;
+    };
+    for (const std::unique_ptr<Host> &h : hosts_) {
+        if (h->disk.state())
+            keep_newer(stored, h->disk.state()->configuration);
+        if (h->agent())
+            keep_newer(acted_by, h->agent()->status().configuration);
+    }
+    return stored.cluster != no_cluster && could_elect(stored, nullptr) &&
+           (acted_by.cluster == no_cluster || could_elect(acted_by, nullptr));
 }
 
 // Why the cluster has not settled yet; empty if it has.

@@ -194,9 +194,9 @@ bool World::could_elect(const Configuration &c, const Host *loser) const {
 }
 
 bool World::can_lose_identity(const Host &loser) const {
+    const auto fatal = [&](const Configuration &c) { return c.cluster != no_cluster && !could_elect(c, &loser); };
     for (const std::unique_ptr<Host> &h : hosts_)
-        if (h->disk.state() && h->disk.state()->configuration.cluster != no_cluster &&
-            !could_elect(h->disk.state()->configuration, &loser))
+        if ((h->disk.state() && fatal(h->disk.state()->configuration)) || (h->agent() && fatal(h->agent()->status().configuration)))
             return false;
     return true;
 }

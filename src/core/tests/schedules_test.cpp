@@ -71,6 +71,41 @@ TEST_F(Schedule, APromotionOfAnEarlierTermDoesNotOpenALaterOne) {
     EXPECT_EQ(role(), Role::deposed);
 }
 
+// ---- elections --------------------------------------------------------------------------------------------
+
+// Simulator seed 22811: who waited for answers that couldn't come met the same rival at the same moments again.
+TEST_F(Schedule, ACandidateThatCannotWinAnyMoreStandsAgainSoon) {
+    start(2);
+    hear(1, 1, Resign{false});
+    pass(milliseconds(8));
+    hear(3, 1, VoteReply{true, term(2), true, Refusal::none, local.position, {}});
+    ASSERT_EQ(role(), Role::candidate);
+    hear(3, 2, VoteReply{false, term(2), false, Refusal::already_voted, local.position, {}});
+    EXPECT_EQ(role(), Role::candidate) << "n1 may still vote";
+    hear(1, 2, VoteReply{false, term(2), false, Refusal::already_voted, local.position, {}});
+    EXPECT_EQ(role(), Role::standby);
+    out.clear();
+    pass(milliseconds(100));
+    EXPECT_GE(sent<VoteRequest>().size(), 2u);
+}
+
+// The same seed: two of the same WAL, told at the same moment, split the votes each time.
+TEST_F(Schedule, OnlyOneOfThoseAheadIsToldToStand) {
+    start(2);
+    hear(1, 1, Resign{false});
+    const VoteReply ahead{true, term(2), false, Refusal::position_behind, position(1, 2000), {}};
+    for (int ballot = 1; ballot <= 4; ++ballot) {
+        for (int i = 0; i < 100 && sent<VoteRequest>().empty(); ++i)
+            pass(milliseconds(10));
+        ASSERT_FALSE(sent<VoteRequest>().empty());
+        out.clear();
+        hear(3, 1, ahead);
+        hear(1, 1, ahead);
+        EXPECT_EQ(sent<StandNow>().size(), 1u) << "ballot " << ballot;
+        out.clear();
+    }
+}
+
 // ---- promises ---------------------------------------------------------------------------------------------
 
 // A call to stand that was meant for the process before this one must not shorten the wait after a restart.

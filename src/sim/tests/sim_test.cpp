@@ -72,6 +72,8 @@ constexpr Regression regressions[] = {
     {"SaveThatFailedAndYetIsStored", 46689},     // Sync.AFailedSaveThatMayBeStoredLoosensNothing
     {"ACopyThatFollowsAnOlderPrimaryUntilItIsRefused", 2019126}, // the checker took the original's term for the copy's
     {"WholeOnlyWhenNoChangeIsUnderWay", 2077816},               // World::obstacle
+    {"TwoCandidatesThatSplitTheVotesAgainAndAgain", 22811},     // Schedule.OnlyOneOfThoseAheadIsToldToStand
+    {"WorkersActByWhatTheyFailedToSave", 17390},                // World::quorum_survives
     {"HeardLateAfterAStandstill", 11298},        // Sync.WhoWasHeardLateIsNotLetIn
 };
 
