@@ -50,6 +50,13 @@ CREATE FUNCTION ha_event_log(
     AS 'MODULE_PATHNAME', 'ha_event_log' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 100;
 COMMENT ON FUNCTION ha_event_log() IS 'The rows of the view ha_events';
 
+CREATE FUNCTION ha_slot_status(
+    OUT member text, OUT slot_name text, OUT state text, OUT lsn pg_lsn, OUT bytes bigint, OUT limit_bytes bigint,
+    OUT away_since timestamp with time zone, OUT away interval, OUT limit_time interval, OUT reason text)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'ha_slot_status' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 5;
+COMMENT ON FUNCTION ha_slot_status() IS 'The rows of the view ha_slots';
+
 CREATE VIEW ha_cluster AS SELECT * FROM ha_cluster_status();
 COMMENT ON VIEW ha_cluster IS 'The cluster in one row: who leads, who decides, whether a failover is possible, and why not';
 COMMENT ON COLUMN ha_cluster.quorum IS 'This server hears a majority of the voters';
@@ -73,6 +80,16 @@ COMMENT ON VIEW ha_links IS 'Who hears whom: round-trip time, when last heard, h
 CREATE VIEW ha_events AS SELECT * FROM ha_event_log();
 COMMENT ON VIEW ha_events IS 'The last 256 decisions of this server since it was started, oldest first, each with its reason';
 
+CREATE VIEW ha_slots AS SELECT * FROM ha_slot_status();
+COMMENT ON VIEW ha_slots IS 'What WAL this server keeps for each of the other data nodes, how much, and up to which limit';
+COMMENT ON COLUMN ha_slots.state IS
+    'following; holding: it does not stream; dropped: beyond a limit, it has to be cloned again; none: see reason';
+COMMENT ON COLUMN ha_slots.lsn IS 'WAL is kept from here on';
+COMMENT ON COLUMN ha_slots.bytes IS 'WAL that the member lacks';
+COMMENT ON COLUMN ha_slots.limit_bytes IS 'pg_ha.retention_size, or what max_slot_wal_keep_size or the disk leave of it';
+COMMENT ON COLUMN ha_slots.away_since IS 'Since when this server has not seen it streaming; null: it does';
+COMMENT ON COLUMN ha_slots.limit_time IS 'pg_ha.retention_time; null: no limit';
+
 -- ---- changing ------------------------------------------------------------------------------------
 
 CREATE FUNCTION ha_bootstrap() RETURNS text
@@ -86,7 +103,7 @@ COMMENT ON FUNCTION ha_failover(text, boolean) IS
 
 -- ---- privileges ----------------------------------------------------------------------------------
 
-REVOKE ALL ON FUNCTION ha_status(), ha_cluster_status(), ha_link_status(), ha_event_log(), ha_bootstrap(), ha_failover(text, boolean) FROM PUBLIC;
-REVOKE ALL ON ha_cluster, ha_members, ha_links, ha_events FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ha_status(), ha_cluster_status(), ha_link_status(), ha_event_log() TO pg_monitor;
-GRANT SELECT ON ha_cluster, ha_members, ha_links, ha_events TO pg_monitor;
+REVOKE ALL ON FUNCTION ha_status(), ha_cluster_status(), ha_link_status(), ha_event_log(), ha_slot_status(), ha_bootstrap(), ha_failover(text, boolean) FROM PUBLIC;
+REVOKE ALL ON ha_cluster, ha_members, ha_links, ha_events, ha_slots FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ha_status(), ha_cluster_status(), ha_link_status(), ha_event_log(), ha_slot_status() TO pg_monitor;
+GRANT SELECT ON ha_cluster, ha_members, ha_links, ha_events, ha_slots TO pg_monitor;

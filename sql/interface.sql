@@ -17,6 +17,7 @@ $$;
 \d ha_members
 \d ha_links
 \d ha_events
+\d ha_slots
 
 -- Everything has a comment.
 SELECT pg_describe_object(classid, objid, 0) AS without_comment
@@ -36,6 +37,7 @@ FROM ha_cluster;
 SELECT ha_is_primary();
 SELECT * FROM ha_primary();
 SELECT count(*) FROM ha_links;
+SELECT count(*) FROM ha_slots;
 
 -- The fence does not apply: writing, notifying and preparing are stock.
 CREATE TABLE written (id integer PRIMARY KEY);

@@ -27,6 +27,8 @@ ALTER SYSTEM SET pg_ha.heartbeat_interval = '20s';
 ALTER SYSTEM SET pg_ha.max_lag_on_failover = '-1';
 ALTER SYSTEM SET pg_ha.failover_priority = -1;
 ALTER SYSTEM SET pg_ha.min_sync_standbys = 32;
+ALTER SYSTEM SET pg_ha.retention_size = '-1MB';
+ALTER SYSTEM SET pg_ha.retention_time = '-2s';
 
 -- Not changeable in a session, except how long a fenced commit of one's own waits.
 SET pg_ha.synchronous = off;

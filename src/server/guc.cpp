@@ -34,6 +34,8 @@ bool guc_synchronous = true;
 int guc_max_lag_on_failover_kb = 16 * 1024;
 int guc_failover_priority = 100;
 int guc_min_sync_standbys = 0;
+int guc_retention_size_mb = 10 * 1024;
+int guc_retention_time_s = 24 * 60 * 60;
 int guc_fence_wait_ms = 5000;
 int guc_fence_reads = fence_reads_off;
 bool guc_require_synchronous_commit = false;
@@ -179,6 +181,16 @@ void define_policy() {
                              &guc_trace, false, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
 }
 
+void define_retention() {
+    DefineCustomIntVariable("pg_ha.retention_size", "How much WAL is kept for a member that is away or lags.",
+                            "Beyond that its slot is dropped, and it has to be cloned again. 0: no slots are kept.",
+                            &guc_retention_size_mb, 10 * 1024, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MB, nullptr, nullptr,
+                            nullptr);
+    DefineCustomIntVariable("pg_ha.retention_time", "How long WAL is kept for a member that is away.",
+                            "-1: only pg_ha.retention_size limits it.", &guc_retention_time_s, 24 * 60 * 60, -1, INT_MAX,
+                            PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+}
+
 // What keeps this server from taking part, and what to do; both null when nothing does.
 struct Missing {
     const char *what;
@@ -208,6 +220,7 @@ void guc_define() {
     define_timing();
     define_fence();
     define_policy();
+    define_retention();
     MarkGUCPrefixReserved("pg_ha");
 
     if (guc_state_directory[0] != '\0')

@@ -22,6 +22,8 @@ extern int guc_lease_duration_ms;     // postmaster
 extern bool guc_synchronous;          // sighup
 extern int guc_max_lag_on_failover_kb; // sighup
 extern int guc_min_sync_standbys;     // sighup
+extern int guc_retention_size_mb;     // sighup; WAL kept for a member that lags or is away; 0: no slots
+extern int guc_retention_time_s;      // sighup; -1: no limit
 extern int guc_failover_priority;     // sighup
 extern int guc_fence_wait_ms;         // user; how long a fenced commit waits for the lease; default 5 s
 enum FenceReads { fence_reads_off, fence_reads_error };

@@ -158,6 +158,7 @@ void NodeWorker::work() {
         node.handle(membership_->control.sample());
     }
     answer_failover_request();
+    take_manager_notes();
     const bool ticks = node.next_deadline() <= runtime_.now();
     if (ticks)
         node.tick(); // samples as well
@@ -171,10 +172,36 @@ void NodeWorker::work() {
     rejoin_if_asked();
 }
 
+// What the manager worker did on its own, among this server's other decisions.
+void NodeWorker::take_manager_notes() {
+    char text[ha_text_bytes];
+    while (take_manager_note(&text)) {
+        const Status status = agent()->status();
+        membership_->control.note(Note{status.role, status.role, status.term, membership_->control.sample().local.position, text});
+    }
+}
+
+namespace {
+
+// This server shows what keeps it from keeping WAL for the others; they have it from nobody else.
+void add_slots_alarm(Status &status) {
+    char alarm[ha_text_bytes];
+    read_slots_alarm(&alarm);
+    if (alarm[0] == '\0')
+        return;
+    status.reason += (status.reason.empty() ? "" : "; ") + std::string(alarm);
+    for (MemberStatus &member : status.members)
+        if (member.self)
+            member.report.reason = status.reason;
+}
+
+} // namespace
+
 void NodeWorker::write_status() {
     const Instant now = runtime_.now();
     if (agent()) {
         Status status = agent()->status();
+        add_slots_alarm(status);
         if (const std::string &why = membership_->identity.why_new; status.role == Role::joining && !why.empty())
             status.reason += "; its state was not usable: " + why;
         fill_snapshot(status, now, snapshot_.get());

@@ -44,6 +44,7 @@ private:
     void rejoin_if_asked();
     void report_rejoin();
     void write_status();
+    void take_manager_notes();
     void answer_failover_request(); // failover.cpp
 
     // node_startup.cpp

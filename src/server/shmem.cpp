@@ -75,21 +75,36 @@ uint64 boot_now_ns() {
 
 namespace {
 
-bool read_part(Snapshot *out, size_t bytes) {
-    if (!shared)
-        return false;
+// False: nothing was ever written, or the writer is stuck.
+bool read_versioned(pg_atomic_uint32 *version, const void *from, void *out, size_t bytes) {
     for (int attempt = 0; attempt < read_attempts_max; attempt++) {
-        uint32 before = pg_atomic_read_u32(&shared->snapshot_version);
+        uint32 before = pg_atomic_read_u32(version);
+        if (before == 0)
+            return false;
         pg_read_barrier();
         if (before % 2 == 0) {
-            memcpy(static_cast<void *>(out), &shared->snapshot, bytes);
+            memcpy(out, from, bytes);
             pg_read_barrier();
-            if (pg_atomic_read_u32(&shared->snapshot_version) == before)
-                return out->valid;
+            if (pg_atomic_read_u32(version) == before)
+                return true;
         }
         pg_usleep(read_retry_us);
     }
     return false;
+}
+
+// A writer that died half-way left an odd number; the next one starts from there.
+template <class Data> void write_versioned(pg_atomic_uint32 *version, Data *to, const Data *from) {
+    uint32 writing = pg_atomic_read_u32(version) | 1;
+    pg_atomic_write_u32(version, writing);
+    pg_write_barrier();
+    *to = *from;
+    pg_write_barrier();
+    pg_atomic_write_u32(version, writing + 1);
+}
+
+bool read_part(Snapshot *out, size_t bytes) {
+    return shared && read_versioned(&shared->snapshot_version, &shared->snapshot, out, bytes) && out->valid;
 }
 
 } // namespace
@@ -103,13 +118,45 @@ bool read_snapshot_head(Snapshot *out) {
 }
 
 void write_snapshot(const Snapshot *in) {
-    // A writer that died half-way left an odd number; the next one starts from there.
-    uint32 writing = pg_atomic_read_u32(&shared->snapshot_version) | 1;
-    pg_atomic_write_u32(&shared->snapshot_version, writing);
+    write_versioned(&shared->snapshot_version, &shared->snapshot, in);
+}
+
+bool read_slots(SlotTable *out) {
+    return shared && read_versioned(&shared->slots_version, &shared->slots, out, sizeof(SlotTable));
+}
+
+void read_slots_alarm(char (*out)[ha_text_bytes]) {
+    if (!read_versioned(&shared->slots_version, shared->slots.alarm, *out, sizeof(*out)))
+        (*out)[0] = '\0';
+}
+
+void write_slots(const SlotTable *in) {
+    write_versioned(&shared->slots_version, &shared->slots, in);
+}
+
+bool post_manager_note(const char *text) {
+    const uint32 written = pg_atomic_read_u32(&shared->manager_notes_written);
+    if (written - pg_atomic_read_u32(&shared->manager_notes_taken) >= ha_manager_notes_max)
+        return false;
+    pg_memory_barrier();
+    strlcpy(shared->manager_notes[written % ha_manager_notes_max], text, ha_text_bytes);
     pg_write_barrier();
-    shared->snapshot = *in;
-    pg_write_barrier();
-    pg_atomic_write_u32(&shared->snapshot_version, writing + 1);
+    pg_atomic_write_u32(&shared->manager_notes_written, written + 1);
+    Latch *node = shared->node_latch;
+    if (node)
+        SetLatch(node);
+    return true;
+}
+
+bool take_manager_note(char (*out)[ha_text_bytes]) {
+    const uint32 taken = pg_atomic_read_u32(&shared->manager_notes_taken);
+    if (taken == pg_atomic_read_u32(&shared->manager_notes_written))
+        return false;
+    pg_read_barrier();
+    strlcpy(*out, shared->manager_notes[taken % ha_manager_notes_max], ha_text_bytes);
+    pg_memory_barrier();
+    pg_atomic_write_u32(&shared->manager_notes_taken, taken + 1);
+    return true;
 }
 
 int read_events(EventRow *out, int max) {

@@ -20,6 +20,7 @@ inline constexpr int ha_host_bytes = 128;
 inline constexpr int ha_text_bytes = 256;
 inline constexpr int ha_members_max = 32;
 inline constexpr int ha_events_max = 256;
+inline constexpr int ha_manager_notes_max = 8;
 
 // ---- status snapshot: plain data, strings always terminated -------------------------------------
 
@@ -72,6 +73,25 @@ struct Snapshot {
     LinkRow links[ha_members_max * ha_members_max];
 };
 static_assert(std::is_trivially_copyable_v<Snapshot>);
+
+// ---- what WAL is kept for whom ------------------------------------------------------------------
+
+struct SlotRow {
+    uint64 member;        // its id, which names its slot
+    char name[ha_name_bytes];
+    char state[16];       // to_string(Retention)
+    uint64 lsn;           // 0: nothing is kept
+    uint64 bytes, limit_bytes;
+    uint64 away_since_ns; // BOOTTIME; 0: it is here
+    char reason[ha_text_bytes];
+};
+
+struct SlotTable {
+    char alarm[ha_text_bytes]; // what keeps this server from keeping WAL; empty: nothing
+    int32 count;
+    SlotRow rows[ha_members_max];
+};
+static_assert(std::is_trivially_copyable_v<SlotTable>);
 
 struct EventRow {
     uint64 number;       // 1, 2, ...; 0: slot unused
@@ -156,6 +176,14 @@ struct Shared {
     char failover_missing[ha_text_bytes];
     char failover_text[1024];
 
+    // -- slots.  Writer: manager worker (version odd while writing).
+    pg_atomic_uint32 slots_version;
+    SlotTable slots;
+    // What the manager worker wants in ha_events: a ring of texts.  Writer of `written` and the texts: manager
+    // worker, which then sets node_latch; of `taken`: node worker.
+    pg_atomic_uint32 manager_notes_written, manager_notes_taken;
+    char manager_notes[ha_manager_notes_max][ha_text_bytes];
+
     // -- promotion failure or other text that the node worker reports: see snapshot.reason.
 
     // -- snapshot.  Writer: node worker (snapshot_version odd while writing).  Readers retry, bounded.
@@ -176,6 +204,11 @@ uint64 boot_now_ns();          // CLOCK_BOOTTIME, vDSO, ~25 ns
 bool read_snapshot(Snapshot *out);
 bool read_snapshot_head(Snapshot *out);                     // all but members and links: for those who wait
 void write_snapshot(const Snapshot *in);                    // node worker only
+bool read_slots(SlotTable *out);                            // false: none were ever written
+void read_slots_alarm(char (*out)[ha_text_bytes]);
+void write_slots(const SlotTable *in);                      // manager worker only
+bool post_manager_note(const char *text);                   // manager worker only; false: no room
+bool take_manager_note(char (*out)[ha_text_bytes]);         // node worker only
 int read_events(EventRow *out, int max);                    // oldest first, returns count
 void write_event(const EventRow *row);                      // node worker only; number and at are filled in
 bool lease_holds();                                          // now < lease_until_ns, or not armed

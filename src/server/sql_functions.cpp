@@ -6,6 +6,7 @@
 //
 // Plain C in C++: nothing here has a destructor, so an ERROR may leave from anywhere.
 #include "guc.hpp"
+#include "retention.hpp"
 #include "shmem.hpp"
 
 extern "C" {
@@ -25,12 +26,14 @@ PG_FUNCTION_INFO_V1(ha_status);
 PG_FUNCTION_INFO_V1(ha_cluster_status);
 PG_FUNCTION_INFO_V1(ha_link_status);
 PG_FUNCTION_INFO_V1(ha_event_log);
+PG_FUNCTION_INFO_V1(ha_slot_status);
 PG_FUNCTION_INFO_V1(ha_is_primary);
 PG_FUNCTION_INFO_V1(ha_primary);
 PGDLLEXPORT Datum ha_status(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum ha_cluster_status(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum ha_link_status(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum ha_event_log(PG_FUNCTION_ARGS);
+PGDLLEXPORT Datum ha_slot_status(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum ha_is_primary(PG_FUNCTION_ARGS);
 PGDLLEXPORT Datum ha_primary(PG_FUNCTION_ARGS);
 }
@@ -232,6 +235,26 @@ void add_member(Row *row, const Look *seen, const MemberRow *member) {
     add_text(row, member->reason);
 }
 
+void add_slot(Row *row, const SlotRow *slot) {
+    char *name = static_cast<char *>(palloc(slot_name_bytes));
+    slot_name_of(slot->member, reinterpret_cast<char (*)[slot_name_bytes]>(name));
+    uint64 now = boot_now_ns();
+    int64 away_us = slot->away_since_ns == 0 ? -1 : static_cast<int64>((now - Min(now, slot->away_since_ns)) / 1000);
+    add_text(row, slot->name);
+    add_text(row, name);
+    add_text(row, slot->state);
+    add_lsn(row, slot->lsn);
+    add_bigint(row, static_cast<int64>(slot->bytes));
+    add_bigint(row, static_cast<int64>(slot->limit_bytes));
+    if (away_us < 0)
+        add_null(row);
+    else
+        add(row, TimestampTzGetDatum(GetCurrentTimestamp() - away_us));
+    add_interval_us(row, away_us);
+    add_interval_us(row, guc_retention_time_s < 0 ? -1 : guc_retention_time_s * INT64CONST(1000000));
+    add_text(row, slot->reason);
+}
+
 void add_primary(Row *row, const Snapshot *snapshot) {
     add_text(row, snapshot->primary_name);
     add_text(row, snapshot->primary_host);
@@ -325,6 +348,20 @@ Datum ha_event_log(PG_FUNCTION_ARGS) {
         add_bigint_unless_negative(&row, events[i].timeline == 0 ? -1 : static_cast<int64>(events[i].timeline));
         add_lsn(&row, events[i].lsn);
         add_text(&row, events[i].reason);
+        put_row(reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo), &row);
+    }
+    return static_cast<Datum>(0);
+}
+
+Datum ha_slot_status(PG_FUNCTION_ARGS) {
+    require_library();
+    SlotTable *table = static_cast<SlotTable *>(palloc0(sizeof(SlotTable)));
+    if (!read_slots(table))
+        table->count = 0;
+    InitMaterializedSRF(fcinfo, 0);
+    for (int i = 0; i < table->count; i++) {
+        Row row = {};
+        add_slot(&row, &table->rows[i]);
         put_row(reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo), &row);
     }
     return static_cast<Datum>(0);
