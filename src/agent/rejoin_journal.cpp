@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: PostgreSQL
 //
-// The file `rejoin`: "name value" per line, control characters and % as %XX.  Names this version does
+// The file `rejoin`: "name value" per line, control characters, % and spaces in names as %XX.  Names this version does
 // not know, or a file without its last line, are refused: half a journal must never look like none.
 #include "rejoin_journal.hpp"
 
@@ -25,11 +25,11 @@ constexpr const char *last_line = "end";
     throw std::system_error(errno, std::generic_category(), "could not " + what + " \"" + path + "\"");
 }
 
-std::string escaped(const std::string &text) {
+std::string escaped(const std::string &text, char least) {
     std::string out;
     for (const char c : text) {
         char hex[4];
-        if (c == '%' || static_cast<unsigned char>(c) < ' ') {
+        if (c == '%' || static_cast<unsigned char>(c) < static_cast<unsigned char>(least)) {
             std::snprintf(hex, sizeof hex, "%%%02X", static_cast<unsigned char>(c));
             out += hex;
         } else {
@@ -136,7 +136,9 @@ void set(RejoinJournal &j, const std::string &name, const std::string &value) {
 
 std::string to_text(const RejoinJournal &j) {
     std::string out;
-    const auto add = [&out](const std::string &name, const std::string &value) { out += name + " " + escaped(value) + "\n"; };
+    const auto add = [&out](const std::string &name, const std::string &value) {
+        out += escaped(name, ' ' + 1) + " " + escaped(value, ' ') + "\n"; // a space ends the name
+    };
     add("format", std::to_string(rejoin_format));
     add("phase", to_string(j.phase));
     add("postmaster", std::to_string(j.postmaster));
@@ -178,7 +180,7 @@ RejoinJournal parse(const std::string &text) {
         const std::size_t space = line.find(' ');
         if (space == std::string::npos)
             throw std::runtime_error("a line without a value");
-        const std::string name = line.substr(0, space), value = unescaped(line.substr(space + 1));
+        const std::string name = unescaped(line.substr(0, space)), value = unescaped(line.substr(space + 1));
         if (!first)
             set(journal, name, value);
         else if (name != "format" || value != std::to_string(rejoin_format))
