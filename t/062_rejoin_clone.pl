@@ -4,15 +4,15 @@
 # the primary cannot be reached nothing is touched at all.
 use strict;
 use warnings;
-use Digest::MD5;
 use File::Find;
 use FindBin;
+use IO::Socket::INET;
 use lib "$FindBin::Bin/lib";
 use PgHaCluster;
 use Test::More;
 
 # Neither checksums nor wal_log_hints: pg_rewind refuses.
-my $cluster = PgHaCluster->new(checksums => 0, settings => "wal_log_hints = off\n");
+my $cluster = PgHaCluster->new(limit => 900, checksums => 0, settings => "wal_log_hints = off\n");
 $cluster->start_all;
 $cluster->sql('london', 'CREATE TABLE filler (id int PRIMARY KEY, text text)');
 $cluster->start_writer;
@@ -22,38 +22,66 @@ $cluster->kill_everything('london');
 my $new = $cluster->wait_primary('paris', 'rome');
 $cluster->wait_writes(200, "on $new");
 
-# Everything that lies in the data directory, by content.
+# Everything that lies in the data directory: names, kinds, times, and the content of every file.
+my $data = $cluster->data('london');
+sub contents { return $cluster->must_run('sh', '-c', "cd '$data' && find . -type f -print0 | sort -z | xargs -0 sha256sum"); }
 sub fingerprint {
-    my ($directory, $contents) = @_;
-    my $sum = Digest::MD5->new;
-    my @paths;
-    find({ no_chdir => 1, wanted => sub { push @paths, $_ } }, $directory);
-    for my $path (sort @paths) {
-        my @stat = lstat $path;
-        $sum->add(join ' ', $path, @stat[1, 2, 7, 9, 10], "\n");    # a change of any byte changes the times
-        next unless $contents && -f _;
-        open my $in, '<:raw', $path or die "$path: $!";
-        $sum->addfile($in);
-    }
-    return $sum->hexdigest;
+    my @lines;
+    find({ no_chdir => 1, wanted => sub { my @stat = lstat $_; push @lines, join ' ', $_, @stat[1, 2, 7, 9, 10] } }, $data);
+    return join "\n", sort(@lines), contents();
 }
 
-# The helper alone, on a server that is down, told of a primary that nobody hears.
-my $state = $cluster->data('london') . '.pg_ha';
+# The helper alone, on a server that is down, told of a primary that is not there, or is another one.
+my $state = "$data.pg_ha";
 my $system = $cluster->sql($new, 'SELECT system_identifier FROM pg_control_system()');
-my ($before, $contents) = map { fingerprint($cluster->data('london'), $_) } 0, 1;
-my $identical = 0;
-for (1 .. 100) {
+my $timeline = $cluster->sql($new, 'SELECT timeline_id FROM pg_control_checkpoint()');
+my ($standby) = grep { $_ ne $new && $_ ne 'london' } $cluster->names;
+my %port = (nobody => 1, map { $_ => $cluster->node($_)->{port} } $new, $standby);
+my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1) or die "listen: $!";
+$port{silent} = $silent->sockport;
+sub attempt {
+    my ($leader, $system, $timeline) = @_;
+    my $conninfo = "user=postgres host=127.0.0.1 port=$port{$leader}" . ($leader eq 'silent' ? ' connect_timeout=1' : '');
     open my $out, '>', "$state/rejoin" or die $!;
-    print $out "format 1\nphase requested\npostmaster 0\ndata_directory ", $cluster->data('london'), "\nprogram_directory ",
-        $cluster->{bindir}, "\nsystem_identifier $system\nleader nobody\nconninfo user=postgres host=127.0.0.1 port=1\n",
-        "candidate.nobody user=postgres host=127.0.0.1 port=1\nterm 2\ntimeline 2\nown 1/100\nfork 1/50\nend\n";
+    print $out "format 1\nphase requested\npostmaster 0\ndata_directory $data\nprogram_directory $cluster->{bindir}\n",
+        "system_identifier $system\nleader $leader\nconninfo $conninfo\ncandidate.$leader $conninfo\n",
+        "term $timeline\ntimeline $timeline\nown 1/100\nfork 1/50\nend\n";
     close $out;
-    my ($status) = PgHaCluster::run_command(20, "$cluster->{bindir}/pg_ha_rejoin", '--state-directory', $state);
-    ++$identical if $status == 10 && fingerprint($cluster->data('london')) eq $before;
+    my ($status, undef, $log) = PgHaCluster::run_command(60, "$cluster->{bindir}/pg_ha_rejoin", '--state-directory', $state);
+    my $same = fingerprint();
+    return ($status, $log, $same);
 }
-is(fingerprint($cluster->data('london'), 1), $contents, 'nor did the last change a byte');
-is($identical, 100, '100 of 100 attempts without a primary left the data directory as it was');
+
+my $before = fingerprint();
+my $identical = 0;
+my %why = ('nobody' => qr{Connection refused}, 'silent' => qr{timeout expired}, 'another system' => qr{another database system},
+    'a standby' => qr{not the primary any more}, 'another timeline' => qr{is on timeline $timeline, not 99});
+my @attempts = (('nobody') x 84, 'silent', ('another system', 'a standby', 'another timeline') x 5);
+for my $kind (@attempts) {
+    my ($status, $log, $after) = attempt(
+        $kind eq 'a standby' ? $standby : $kind =~ /^another/ ? $new : $kind,
+        $kind eq 'another system' ? $system + 1 : $system,
+        $kind eq 'another timeline' ? 99 : $timeline);
+    ++$identical if $status == 10 && $after eq $before && $log =~ $why{$kind};
+    diag("$kind: status $status\n$log") if $status != 10 || $log !~ $why{$kind};
+}
+is($identical, 100, '100 of 100 attempts without the primary that was meant left every byte as it was');
+my $contents = contents();
+cmp_ok(scalar(() = $contents =~ /\n/g), '>', 900, 'the content of every file was looked at');
+write_a_byte();
+isnt(contents(), $contents, 'one changed bit is noticed');
+write_a_byte();
+
+# Changes one bit in a file, or changes it back.
+sub write_a_byte {
+    my ($path) = glob "$data/base/*/1259";
+    open my $file, '+<:raw', $path or die $!;
+    seek $file, 5000, 0;
+    read $file, my $byte, 1;
+    seek $file, 5000, 0;
+    print $file chr(ord($byte) ^ 1);
+    close $file;
+}
 unlink "$state/rejoin";
 
 my $log = $cluster->log_size('london');

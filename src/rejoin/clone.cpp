@@ -8,6 +8,7 @@
 #include "files.hpp"
 #include "hiding.hpp"
 #include "process.hpp"
+#include "progress.hpp"
 #include "source.hpp"
 
 #include <stdexcept>
@@ -52,12 +53,13 @@ void make_clone(const RejoinJournal &journal) {
     require_room(journal);
     const CloneSource source = find_clone_source(journal);
     std::vector<std::string> command = {journal.program_directory + "/pg_basebackup", "-D", copy, "-c", "fast", "-X",
-                                        "stream", "--no-manifest", "-d", source.conninfo};
+                                        "stream", "--no-manifest", "--progress", "-d", source.conninfo};
     for (const std::string &tablespace : source.tablespaces) {
         remove_tree(own_place_of(tablespace, journal));
         command.push_back("--tablespace-mapping=" + tablespace + "=" + own_place_of(tablespace, journal));
     }
-    const Ran ran = run(command);
+    Progress progress({});
+    const Ran ran = run(command, Echo::on, [&progress](const std::string &line) { return progress.hear(line); });
     if (ran.status != 0)
         throw std::runtime_error("pg_basebackup failed: " + last_lines(ran.output));
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <dirent.h>
 #include <fcntl.h>
 #include <memory>
@@ -37,6 +38,12 @@ public:
 private:
     int fd_;
 };
+
+constexpr std::size_t piece_bytes = 256 * 1024;
+
+bool only_zeros(const char *data, std::size_t size) {
+    return size == 0 || (data[0] == 0 && std::memcmp(data, data + 1, size - 1) == 0);
+}
 
 std::string parent_of(const std::string &path) { return path.substr(0, path.rfind('/')); }
 
@@ -118,22 +125,40 @@ void make_directory(const std::string &path, unsigned mode) {
     sync_directory(parent_of(path));
 }
 
+// The space is taken at once, and zeros are not written: the unused end of a WAL segment costs nothing.
 void copy_file(const std::string &from, const std::string &to) {
     const std::string temporary = to + ".partial";
     {
         const Fd in(from, O_RDONLY), out(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-        std::vector<char> buffer(1 << 20);
-        for (ssize_t n = 0; (n = ::read(in.get(), buffer.data(), buffer.size())) != 0;) {
+        const off_t size = static_cast<off_t>(size_of(from));
+        if (const int error = size == 0 ? 0 : ::posix_fallocate(out.get(), 0, size)) {
+            errno = error;
+            fail("reserve space for", temporary);
+        }
+        std::vector<char> buffer(piece_bytes);
+        for (off_t at = 0; at < size;) {
             leave_if_stopped();
+            const ssize_t n = ::pread(in.get(), buffer.data(), buffer.size(), at);
             if (n < 0 && errno == EINTR)
                 continue;
-            if (n < 0)
+            if (n <= 0)
                 fail("read", from);
-            write_all(out.get(), buffer.data(), static_cast<std::size_t>(n), temporary);
+            if (!only_zeros(buffer.data(), static_cast<std::size_t>(n))) {
+                if (::lseek(out.get(), at, SEEK_SET) != at)
+                    fail("seek in", temporary);
+                write_all(out.get(), buffer.data(), static_cast<std::size_t>(n), temporary);
+            }
+            at += n;
         }
         sync(out.get(), temporary);
     }
     move(temporary, to);
+}
+
+void link_file(const std::string &from, const std::string &to) {
+    if (::link(from.c_str(), to.c_str()) != 0 && errno != EEXIST)
+        fail("link to \"" + to + "\"", from);
+    sync_directory(parent_of(to));
 }
 
 void write_file(const std::string &path, const std::string &text) {
@@ -146,9 +171,13 @@ void write_file(const std::string &path, const std::string &text) {
     move(temporary, path);
 }
 
-void move(const std::string &from, const std::string &to) {
+void move_loosely(const std::string &from, const std::string &to) {
     if (::rename(from.c_str(), to.c_str()) != 0)
         fail("rename to \"" + to + "\"", from);
+}
+
+void move(const std::string &from, const std::string &to) {
+    move_loosely(from, to);
     sync_directory(parent_of(to));
     if (parent_of(from) != parent_of(to))
         sync_directory(parent_of(from));

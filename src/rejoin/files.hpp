@@ -19,8 +19,11 @@ std::uint64_t free_bytes(const std::string &directory);
 
 void make_directory(const std::string &path, unsigned mode); // it may be there already
 void copy_file(const std::string &from, const std::string &to); // a real copy, under its name only when complete
+void link_file(const std::string &from, const std::string &to); // a second name for a file that nobody writes into
 void write_file(const std::string &path, const std::string &text);
 void move(const std::string &from, const std::string &to); // over what is there
+// The exception: not durable before both directories are synced.
+void move_loosely(const std::string &from, const std::string &to);
 void exchange(const std::string &one, const std::string &other);
 void remove_tree(const std::string &path); // it may be gone already
 void sync_directory(const std::string &path);

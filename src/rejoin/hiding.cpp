@@ -30,6 +30,15 @@ void move_over(const std::string &name, const std::string &from, const std::stri
         move(from + "/" + name, to + "/" + name);
 }
 
+// In any order, because pg_wal is away meanwhile; durable when all are over.
+void move_directories(const std::string &from, const std::string &to) {
+    for (const char *name : directories)
+        if (exists(from + "/" + name))
+            move_loosely(from + "/" + name, to + "/" + name);
+    sync_directory(to);
+    sync_directory(from);
+}
+
 void hide_global(const std::string &data, const std::string &hidden) {
     if (exists(data + stand_in))
         return;
@@ -48,8 +57,7 @@ void hide(const std::string &data) {
     make_directory(hidden, mode_of(data));
     move_over("pg_wal", data, hidden);
     hide_global(data, hidden);
-    for (const char *name : directories)
-        move_over(name, data, hidden);
+    move_directories(data, hidden);
     copy_file(data + "/PG_VERSION", hidden + "/PG_VERSION");
 }
 
@@ -57,8 +65,7 @@ void bring_back(const std::string &data) {
     const std::string hidden = hidden_directory(data);
     if (!exists(hidden))
         return;
-    for (const char *name : directories)
-        move_over(name, hidden, data);
+    move_directories(hidden, data);
     move_over("backup_label", hidden, data); // where recovery has to begin after a rewind
     if (exists(data + stand_in))
         exchange(data + "/global", hidden + "/global");

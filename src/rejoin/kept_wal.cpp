@@ -5,6 +5,7 @@
 #include "process.hpp"
 #include "wal_files.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <sstream>
@@ -48,10 +49,13 @@ Position end_on(const Places &places, Timeline timeline, Position own) {
     throw std::runtime_error("timeline " + std::to_string(raw(timeline)) + " is no part of this server's history");
 }
 
-void copy_segments(const std::vector<std::string> &names, const std::string &from, const std::string &to) {
+using Copier = void (*)(const std::string &from, const std::string &to);
+
+void copy_segments(const std::vector<std::string> &names, const std::string &from, const std::string &to,
+                   Copier copy = copy_file) {
     for (const std::string &name : names)
         if (!exists(to + "/" + name))
-            copy_file(from + "/" + name, to + "/" + name);
+            copy(from + "/" + name, to + "/" + name);
 }
 
 void write_range(const std::string &directory, const RejoinJournal &journal, Position fork) {
@@ -71,12 +75,12 @@ void write_range(const std::string &directory, const RejoinJournal &journal, Pos
 }
 
 std::string set_aside(const Places &places, const RejoinJournal &journal, const std::vector<std::string> &names,
-                      const std::string &from, Position fork) {
+                      const std::string &from, Position fork, Copier copy) {
     make_directory(places.state + "/diverged", 0700);
     const std::string aside =
         places.state + "/diverged/" + std::to_string(raw(journal.timeline)) + "-" + std::to_string(journal.began_at);
     make_directory(aside, 0700);
-    copy_segments(names, from, aside);
+    copy_segments(names, from, aside, copy);
     write_range(aside, journal, fork);
     return aside;
 }
@@ -97,6 +101,14 @@ std::optional<Divergence> parse_divergence(const std::string &output) {
     if (!fork || !checkpoint)
         return std::nullopt;
     return Divergence{*fork, *checkpoint};
+}
+
+std::optional<Lsn> parse_redo(const std::string &output) {
+    const std::string words = "desc: CHECKPOINT_";
+    const std::size_t record = output.find(words), at = output.find(" redo ", record);
+    if (record == std::string::npos || at == std::string::npos)
+        return std::nullopt;
+    return parse_lsn(output.substr(at + 6));
 }
 
 // Recovery appends behind the end: in the segment of the end, or in the one after it.
@@ -134,8 +146,8 @@ void put_back_tail(const Places &places) {
 }
 
 std::string keep_diverged_wal(const Places &places, const RejoinJournal &journal, std::uint64_t segment_bytes,
-                              const Divergence &found) {
-    const std::uint64_t first = raw(found.checkpoint.lsn) / segment_bytes;
+                              const Divergence &found, Lsn redo) {
+    const std::uint64_t first = raw(std::min(redo, found.checkpoint.lsn)) / segment_bytes;
     const std::uint64_t fork = raw(found.fork.lsn) / segment_bytes;
     const std::uint64_t end = raw(journal.own.lsn) / segment_bytes + 1; // recovery's checkpoint may lie behind our end
     std::vector<std::string> all, diverged;
@@ -146,14 +158,14 @@ std::string keep_diverged_wal(const Places &places, const RejoinJournal &journal
         if (segment && segment->number >= fork && segment->number <= end && segment->timeline >= found.fork.timeline)
             diverged.push_back(name);
     }
-    const std::uint64_t needed = (all.size() + diverged.size()) * segment_bytes + room_to_leave;
+    const std::uint64_t needed = all.size() * segment_bytes + room_to_leave;
     if (const std::uint64_t free = free_bytes(places.state); free < needed && !exists(saved(places)))
         throw std::runtime_error("no room to keep the diverged WAL: " + std::to_string(needed >> 20) + " MB needed in \"" +
                                  places.state + "\", " + std::to_string(free >> 20) + " MB free");
     make_directory(saved(places), 0700);
     copy_segments(all, wal(places), saved(places));
     copy_file(control_file(places), saved(places) + "/pg_control");
-    return set_aside(places, journal, diverged, saved(places), found.fork);
+    return set_aside(places, journal, diverged, saved(places), found.fork, link_file); // those are only read, too
 }
 
 // The fork is unknown if our timeline was never part of the primary's history: then all of it is kept.
@@ -168,7 +180,7 @@ std::string keep_diverged_wal(const Places &places, const RejoinJournal &journal
         else if (is_history_file(name))
             diverged.push_back(name);
     }
-    return set_aside(places, journal, diverged, wal(places), journal.fork);
+    return set_aside(places, journal, diverged, wal(places), journal.fork, copy_file);
 }
 
 void put_back_saved_wal(const Places &places) {

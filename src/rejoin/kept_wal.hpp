@@ -26,16 +26,18 @@ struct Divergence {
     Position checkpoint; // last common one: replay begins there
 };
 std::optional<Divergence> parse_divergence(const std::string &output);
+// Of the checkpoint record that pg_waldump prints.
+std::optional<Lsn> parse_redo(const std::string &output);
 
 void keep_tail(const Places &places, const ControlData &control, Position own);
 void put_back_tail(const Places &places);
 // Returns the directory under diverged/.  Throws std::runtime_error if there is no room.
 std::string keep_diverged_wal(const Places &places, const RejoinJournal &journal, std::uint64_t segment_bytes,
-                              const Divergence &found);
+                              const Divergence &found, Lsn redo);
 // The same for a clone, by what the core has told of the fork; nothing has to be run again then.
 std::string keep_diverged_wal(const Places &places, const RejoinJournal &journal);
 void put_back_saved_wal(const Places &places);
-// The source may have removed what lies between the common checkpoint and the fork; we still have it.
+// The source may have removed what lies between `redo` and the fork; we still have it.
 void add_older_wal(const Places &places, Position fork);
 void remove_kept(const Places &places);
 

@@ -53,6 +53,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     ::setenv("LC_ALL", "C", 1); // what pg_rewind and pg_controldata say is read here
+    ::setenv("PGOPTIONS", "-c jit=off", 1); // pg_rewind's one big query takes longer to compile than to run
     ::umask(077);
     listen_for_stop();
     return go(argv[2]);

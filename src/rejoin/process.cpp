@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/prctl.h>
@@ -34,11 +35,32 @@ volatile std::sig_atomic_t stop_asked = 0;
     ::_exit(127);
 }
 
-// Until the pipe ends; false: somebody wants us to stop.
-bool listen_to(int fd, std::string &output, Echo echo) {
+void write_out(const std::string &text) {
+    if (::write(2, text.data(), text.size()) < 0)
+        return; // nobody reads the log; that is no reason to fail
+}
+
+enum class End { of_output, enough, stopped };
+
+class Ear {
+public:
+    Ear(std::string &output, Echo echo, const Hear &hear) : output_(output), echo_(echo), hear_(hear) {}
+    End listen_to(int fd);
+
+private:
+    bool take_lines(); // false: enough
+    bool take(const std::string &line);
+
+    std::string &output_;
+    std::string pending_; // the line that has not ended yet
+    const Echo echo_;
+    const Hear &hear_;
+};
+
+End Ear::listen_to(int fd) {
     for (;;) {
         if (stop_asked)
-            return false;
+            return End::stopped;
         pollfd wait{fd, POLLIN, 0};
         if (::poll(&wait, 1, look_every_ms) <= 0)
             continue;
@@ -47,11 +69,31 @@ bool listen_to(int fd, std::string &output, Echo echo) {
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return true;
-        output.append(piece, static_cast<std::size_t>(n));
-        if (echo == Echo::on && ::write(2, piece, static_cast<std::size_t>(n)) < 0)
-            continue; // nobody reads the log; that is no reason to fail
+            return take(pending_) ? End::of_output : End::enough;
+        pending_.append(piece, static_cast<std::size_t>(n));
+        if (!take_lines())
+            return End::enough;
     }
+}
+
+bool Ear::take_lines() {
+    for (std::size_t end = 0; (end = pending_.find('\n')) != std::string::npos;) {
+        const std::string line = pending_.substr(0, end + 1);
+        pending_.erase(0, end + 1);
+        if (!take(line))
+            return false;
+    }
+    return true;
+}
+
+bool Ear::take(const std::string &line) {
+    const Heard heard = hear_ ? hear_(line) : Heard::a_line;
+    if (heard == Heard::progress)
+        return true;
+    output_ += line;
+    if (echo_ == Echo::on)
+        write_out(line);
+    return heard != Heard::enough;
 }
 
 } // namespace
@@ -77,12 +119,18 @@ void wait_a_second() {
 }
 
 void say(const std::string &line) {
-    const std::string text = "pg_ha_rejoin: " + line + "\n";
-    if (::write(2, text.data(), text.size()) < 0)
-        return;
+    timespec now = {};
+    ::clock_gettime(CLOCK_REALTIME, &now);
+    tm parts = {};
+    ::gmtime_r(&now.tv_sec, &parts);
+    char day[32], stamp[64];
+    std::strftime(day, sizeof day, "%Y-%m-%d %H:%M:%S", &parts);
+    std::snprintf(stamp, sizeof stamp, "%s.%03ld UTC [%d] ", day, now.tv_nsec / 1000000, static_cast<int>(::getpid()));
+    const std::string text = std::string(stamp) + "pg_ha_rejoin: " + line + "\n";
+    write_out(text);
 }
 
-Ran run(const std::vector<std::string> &command, Echo echo) {
+Ran run(const std::vector<std::string> &command, Echo echo, const Hear &hear) {
     leave_if_stopped();
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0)
@@ -94,13 +142,15 @@ Ran run(const std::vector<std::string> &command, Echo echo) {
         become(command, ends[1]);
     ::close(ends[1]);
     Ran ran;
-    const bool ended = listen_to(ends[0], ran.output, echo);
+    const End end = Ear(ran.output, echo, hear).listen_to(ends[0]);
     ::close(ends[0]);
-    if (!ended)
+    if (end != End::of_output)
         ::kill(child, SIGKILL);
     while (::waitpid(child, &ran.status, 0) < 0 && errno == EINTR)
         continue;
     leave_if_stopped();
+    if (end == End::enough)
+        ran.status = 0;
     return ran;
 }
 

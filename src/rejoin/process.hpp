@@ -4,6 +4,7 @@
 // of them at any moment is allowed: every step of the helper can be done again.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,12 @@ struct Ran {
     std::string output;
 };
 enum class Echo { on, off };
+// What to do with a line that a program says: keep and echo it, drop it, or keep it and end the program there,
+// which counts as success.
+enum class Heard { a_line, progress, enough };
+using Hear = std::function<Heard(const std::string &line)>;
 // Standard input is empty; what it says goes to the server's log as well.
-Ran run(const std::vector<std::string> &command, Echo echo = Echo::on);
+Ran run(const std::vector<std::string> &command, Echo echo = Echo::on, const Hear &hear = {});
 std::string last_lines(const std::string &output); // for messages
 
 } // namespace pg_ha::rejoin

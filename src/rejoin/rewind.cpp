@@ -20,6 +20,7 @@
 #include "hiding.hpp"
 #include "kept_wal.hpp"
 #include "process.hpp"
+#include "progress.hpp"
 #include "source.hpp"
 
 #include <ctime>
@@ -55,6 +56,7 @@ private:
 
     bool run_pg_rewind();
     std::vector<std::string> pg_rewind() const;
+    Lsn redo_of(const Divergence &found) const;
     std::string data() const { return journal_.data_directory; }
     std::string hidden() const { return hidden_directory(data()); }
     std::string program(const char *name) const { return journal_.program_directory + "/" + name; }
@@ -119,15 +121,28 @@ void Work::recover() {
 }
 
 std::vector<std::string> Work::pg_rewind() const {
-    return {program("pg_rewind"), "-D", hidden(), "--no-ensure-shutdown", "--source-server",
+    return {program("pg_rewind"), "-D", hidden(), "--no-ensure-shutdown", "--progress", "--source-server",
             journal_.conninfo + " dbname=postgres application_name=pg_ha_rejoin"};
+}
+
+// Where replay has to begin if it begins with that checkpoint, which may be in an older segment.
+Lsn Work::redo_of(const Divergence &found) const {
+    const Ran ran = run({program("pg_waldump"), "-p", hidden() + "/pg_wal", "-t",
+                         std::to_string(raw(found.checkpoint.timeline)), "-s", to_string(found.checkpoint.lsn), "-n", "1"},
+                        Echo::off);
+    if (const std::optional<Lsn> redo = parse_redo(ran.output); ran.status == 0 && redo)
+        return *redo;
+    throw std::runtime_error("pg_waldump does not tell where replay begins: " + last_lines(ran.output));
 }
 
 bool Work::save(std::string &why) {
     check_source(journal_);
     std::vector<std::string> command = pg_rewind();
     command.push_back("--dry-run");
-    const Ran ran = run(command, Echo::off);
+    // It would fetch everything once for nothing; all that can be known before has been said then.
+    const Ran ran = run(command, Echo::off, [](const std::string &line) {
+        return line.find("need to copy") == std::string::npos ? Heard::a_line : Heard::enough;
+    });
     const std::optional<Divergence> found = parse_divergence(ran.output);
     if (ran.status != 0 || !found) {
         check_source(journal_); // if it is gone, that is the reason
@@ -136,7 +151,8 @@ bool Work::save(std::string &why) {
     }
     const ControlData control = read_control_data(journal_.program_directory, hidden());
     journal_.fork = found->fork;
-    journal_.aside = keep_diverged_wal(places(), journal_, control.segment_bytes, *found);
+    journal_.aside = keep_diverged_wal(places(), journal_, control.segment_bytes, *found, redo_of(*found));
+    make_tablespace_directories(journal_);
     check_source(journal_);
     return true;
 }
@@ -148,7 +164,8 @@ bool Work::run_pg_rewind() {
     journal_.rewinds++;
     enter(RejoinPhase::rewinding);
     make_tablespace_directories(journal_);
-    const Ran ran = run(pg_rewind());
+    Progress progress({});
+    const Ran ran = run(pg_rewind(), Echo::on, [&progress](const std::string &line) { return progress.hear(line); });
     if (ran.status == 0)
         return true;
     journal_.rewinds_failed++;
