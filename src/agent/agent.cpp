@@ -39,7 +39,8 @@ bool wants_sample(const Event &event) {
         return std::holds_alternative<VoteRequest>(received->message.body) && !planted(Bug::position_before_gate);
     return std::holds_alternative<Tick>(event) || std::holds_alternative<StreamEnded>(event) ||
            std::holds_alternative<SyncInEffect>(event) || // what was acknowledged before ends at most here
-           std::holds_alternative<PeerGone>(event) || std::holds_alternative<ForceFailover>(event);
+           std::holds_alternative<PeerGone>(event) || std::holds_alternative<ForceFailover>(event) ||
+           std::holds_alternative<Command>(event);
 }
 
 } // namespace

@@ -144,6 +144,7 @@ void put(wire::Configuration &out, const Configuration &in) {
     out.set_sync_quorum(in.sync.quorum);
     out.set_synchronous(in.synchronous);
     out.set_lease_ns(in.lease.count());
+    out.set_paused(in.paused);
 }
 
 bool get(const wire::Configuration &in, Configuration &out) {
@@ -170,6 +171,7 @@ bool get(const wire::Configuration &in, Configuration &out) {
     }
     out.sync.quorum = static_cast<std::uint16_t>(in.sync_quorum());
     out.synchronous = in.synchronous();
+    out.paused = in.paused();
     if (in.lease_ns() < 0 || in.lease_ns() > lease_ns_max)
         return false;
     out.lease = Duration{in.lease_ns()};
@@ -395,10 +397,14 @@ bool get(const wire::VoteReply &in, VoteReply &out) {
     return decode_enum(in.refusal(), Refusal::storage_failed, out.refusal);
 }
 
-void put(wire::Message &message, const Resign &in) { message.mutable_resign()->set_clean(in.clean); }
+void put(wire::Message &message, const Resign &in) {
+    message.mutable_resign()->set_clean(in.clean);
+    message.mutable_resign()->set_successor(raw(in.successor));
+}
 
 bool get(const wire::Resign &in, Resign &out) {
     out.clean = in.clean();
+    out.successor = static_cast<NodeId>(in.successor());
     return true;
 }
 

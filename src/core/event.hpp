@@ -55,8 +55,15 @@ struct Bootstrap {
 // Node::forced_failover() names an obstacle.
 struct ForceFailover {};
 
+// What operators ask besides.  Each does nothing where Node::obstacle() names one.
+struct Switchover { NodeId target = NodeId::none; }; // of the primary: hand over to this standby; none: to the best
+struct SetPaused { bool paused; };                    // of the primary: no automatic elections from now on, or again
+struct RemoveMember { NodeId member; };               // of the primary: one that is gone for good
+struct StandByOrder {};                               // of a standby of a paused cluster without a primary
+using Command = std::variant<Switchover, SetPaused, RemoveMember, StandByOrder>;
+
 using Event = std::variant<Tick, Received, Sampled, GateClosed, PersistFailed, LinkUp, PeerGone, StreamEnded, Promoted,
-                           PromotionFailed, ShuttingDown, SyncInEffect, Bootstrap, ForceFailover>;
+                           PromotionFailed, ShuttingDown, SyncInEffect, Bootstrap, ForceFailover, Command>;
 
 // ---- outputs -----------------------------------------------------------------------------------
 

@@ -115,7 +115,9 @@ std::optional<MembershipStep> removal_step(const Configuration &current, const M
         const Member *member = current.find(id);
         if (!member || id == facts.self || contains(current.sync.set, id))
             continue;
-        MembershipStep step{current, false, member->name + " is removed: a node of that name with a new identity asks"};
+        MembershipStep step{current, false,
+                            member->name + (facts.unwanted.contains(id) ? " is removed by an operator"
+                                                                        : " is removed: a node of that name with a new identity asks")};
         std::erase_if(step.next.members, [&](const Member &m) { return m.id == id; });
         return step;
     }
@@ -213,6 +215,11 @@ std::optional<MembershipStep> next_step(const Configuration &current, const Memb
     if (current.synchronous != facts.synchronous) {
         MembershipStep step{current, false, facts.synchronous ? "synchronous mode asked for" : "asynchronous mode asked for"};
         step.next.synchronous = facts.synchronous;
+        return step;
+    }
+    if (facts.paused && *facts.paused != current.paused) {
+        MembershipStep step{current, false, *facts.paused ? "elections are paused by an operator" : "elections go on"};
+        step.next.paused = *facts.paused;
         return step;
     }
     if (current.voter_count() % 2 == 0) // two voters can lose none: not a moment longer than needed

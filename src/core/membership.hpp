@@ -20,7 +20,9 @@ namespace pg_ha {
 struct MembershipFacts {
     NodeId self = NodeId::none;
     std::set<NodeId> caught_up;       // who answers, streams and is near the end of the WAL: may become a voter
-    std::set<NodeId> replaced;        // dead identities whose name a new node asks for
+    std::set<NodeId> replaced;        // dead identities whose name a new node asks for ...
+    std::set<NodeId> unwanted;        // ... or that an operator removes; these are among `replaced` too
+    std::optional<bool> paused;       // as an operator wants it
     std::map<NodeId, Member> applicants; // nodes that asked for admission, or members whose addresses changed
     std::set<NodeId> ready;           // of them, those that commits may be made to wait for
     std::map<NodeId, std::string> lost; // members of S that have not been heard, or not streamed, for a while: why

@@ -157,8 +157,10 @@ struct VoteReply {
 
 // The primary of `term` is gone and says so.  clean: it stops with all WAL sent; wait for the end
 // of the stream before electing.
+// successor: by a switchover; the others let it stand first.
 struct Resign {
     bool clean = false;
+    NodeId successor = NodeId::none;
 };
 
 // "Your WAL is ahead of mine: stand yourself, now."

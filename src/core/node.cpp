@@ -105,6 +105,7 @@ Outputs Node::step(const Event &event, Instant now) {
         n.remember();
     n.dispatch(event);
     n.consider_settled();
+    n.consider_handover();
     const CoreView after = n.view();
     if (!std::holds_alternative<PersistFailed>(event))
         check_step(before, after);
@@ -127,6 +128,7 @@ ForcedFailover Node::forced_failover(Instant now) const {
     std::string obstacle = impl_->forced_obstacle(now);
     return {obstacle, impl_->missing_voters(now), obstacle.empty() ? impl_->forced_price() : ""};
 }
+std::string Node::obstacle(const Command &command, Instant now) const { return impl_->obstacle(command, now); }
 Status Node::status(Instant now) const { return impl_->status(now); }
 const DurableState &Node::durable() const { return impl_->durable; }
 Instance Node::instance() const { return impl_->instance; }
@@ -157,6 +159,7 @@ void Node::Impl::dispatch(const Event &event) {
         void operator()(const SyncInEffect &e) { n.sync_in_effect_now(e.rule); }
         void operator()(const Bootstrap &e) { n.bootstrap(e); }
         void operator()(const ForceFailover &) { n.force_failover(); }
+        void operator()(const Command &e) { n.obey(e); }
     };
     if (role == Role::stopping)
         return; // it has resigned; nothing it says or does counts any more
@@ -181,10 +184,7 @@ void Node::Impl::receive(const Message &message) {
         void operator()(const VoteRequest &b) { n.on_vote_request(m, b); }
         void operator()(const VoteReply &b) { n.on_vote_reply(m, b); }
         void operator()(const Resign &b) { n.on_resign(m, b); }
-        void operator()(const StandNow &) {
-            if (n.role == Role::standby && !n.ballot && n.may_stand())
-                n.election_due = n.now;
-        }
+        void operator()(const StandNow &) { n.stand_now(); }
         void operator()(const JoinRequest &b) { n.on_join(m, b); }
         void operator()(const Rejected &b) { n.on_rejected(m, b); }
         void operator()(const IndirectProbe &b) { n.on_indirect_probe(m, b); }
@@ -195,6 +195,8 @@ void Node::Impl::receive(const Message &message) {
                             std::holds_alternative<Heartbeat>(message.body);
     if (member || any_sender)
         std::visit(Visitor{*this, message}, message.body);
+    else if (role == Role::primary && term_in_force && std::holds_alternative<HeartbeatReply>(message.body))
+        send(message.from, Rejected{Rejection::not_member, message.incarnation, message.instance}); // removed while it was away
 }
 
 // I2: whoever remembers what this identity has been may say so; it needs no majority to be true.
@@ -223,7 +225,9 @@ void Node::Impl::tick() {
         save_again();
     if (acts())
         update_lease();
-    if (role == Role::deposed && !demotion_asked) { // not in the step that deposed it: its vote leaves first
+    if (handover && now >= handover->ask_due)
+        ask_successor();
+    if (role == Role::deposed && !demotion_asked && now >= demote_at) { // not in the step that deposed it: its vote leaves first
         demotion_asked = true;
         out.push_back(Demote{reason});
     }
@@ -246,6 +250,10 @@ Instant Node::Impl::next_deadline() const {
     next = std::min({next, election_due, clean_stop_until});
     if (ballot)
         next = std::min(next, ballot->deadline);
+    if (handover)
+        next = std::min(next, handover->ask_due);
+    if (role == Role::deposed && !demotion_asked && demote_at > now)
+        next = std::min(next, demote_at);
     if (acts() && lease_until != long_ago && lease_until > now)
         next = std::min(next, lease_until);
     return next;
@@ -354,6 +362,8 @@ void Node::Impl::bootstrap(const Bootstrap &event) {
 
 void Node::Impl::sampled(const Sampled &seen) {
     local = seen.local;
+    if (handover)
+        handover->own_wal_read = true;
     if (seen.confirmed != confirmed || seen.confirmed >= local.position.lsn)
         confirmed_grew = now;
     confirmed = seen.confirmed;

@@ -38,6 +38,8 @@ public:
 
     Status status(Instant now) const;
     ForcedFailover forced_failover(Instant now) const;
+    // Why this command would do nothing now; empty: it would be carried out.
+    std::string obstacle(const Command &command, Instant now) const;
     const DurableState &durable() const;
     Instance instance() const;
     // Of clusters too large for a whole Status of each node.

@@ -19,6 +19,7 @@ constexpr Duration jitter_on_evidence = milliseconds(4);
 constexpr Duration retry_on_evidence = milliseconds(25);
 constexpr Duration retry_at_most = milliseconds(500);
 constexpr unsigned ballots_given_way = 2; // to a voter that is ahead; if it can't win, those who grant decide
+constexpr Duration after_the_vote = milliseconds(20); // who asked for the switchover shall still hear of it
 constexpr Duration vote_wait = milliseconds(250); // covers a slow fdatasync on the voters
 } // namespace
 
@@ -27,7 +28,8 @@ constexpr Duration vote_wait = milliseconds(250); // covers a slow fdatasync on 
 bool Node::Impl::may_stand() const {
     return role == Role::standby && is_voter() && settings.kind == MemberKind::data && settings.priority > 0 &&
            local.in_recovery && (local.position_known || planted(Bug::restarted_believed)) &&
-           raw(local.position.timeline) <= raw(durable.term) && !lags(local.position);
+           raw(local.position.timeline) <= raw(durable.term) && !lags(local.position) &&
+           (!configuration().paused || durable.voted_for == durable.self || ordered_to_stand || planted(Bug::pause_ignored));
 }
 
 // How many other voters should stand before this one, as far as is known.
@@ -219,6 +221,7 @@ void Node::Impl::decide_vote() {
     if (!planted(Bug::vote_not_stored))
         persist();
     answer_vote(vote.candidate, vote.request, Refusal::none);
+    demote_at = std::min(demote_at, now + after_the_vote);
     // Leave the winner time to be counted and heard before standing oneself.
     election_due = may_stand() ? now + vote_wait * 2 + jitter(vote_wait) : never;
     check_writable();
@@ -295,7 +298,7 @@ void Node::Impl::lose_ballot(const std::string &why) {
 void Node::Impl::win(const std::string &how) {
     const Ballot won = ballot.value_or(Ballot{});
     ballot.reset();
-    promise_void = leader_gone = false; // that was about the primary before
+    promise_void = leader_gone = ordered_to_stand = false; // that was about the primary before
     clean_stop_until = never;
     leader = durable.self;
     ballots_lost = 0;

@@ -5,6 +5,7 @@
 //   node_standby.cpp   following a primary, the gate, joining, evidence that a primary is gone
 //   node_election.cpp  standing, voting, winning
 //   node_forced.cpp    leading because an operator says so
+//   node_operator.cpp  switchover, pause, removal of a member
 //   node_gossip.cpp    whom to speak to, what to pass on, who lives
 //   node_primary.cpp   lease, replies, configuration, stepping down
 //   node_sync.cpp      who of the sync set has what, as primary
@@ -43,6 +44,15 @@ struct Ballot {
     std::set<NodeId> equal{};        // who of them has the same WAL, to the byte
     std::set<NodeId> refused{};
     bool passed_on = false;          // another that is ahead has been told to stand
+};
+
+// The primary hands over: no commit is acknowledged any more, and the successor has all WAL soon.
+struct Handover {
+    NodeId successor = NodeId::none;
+    Instant began = long_ago;
+    Instant give_up = never;
+    Instant ask_due = never;         // the next question how far it is
+    bool own_wal_read = false;       // since then: what was flushed before the fence is counted
 };
 
 struct Node::Impl {
@@ -104,11 +114,16 @@ struct Node::Impl {
     std::optional<PendingVote> pending_vote;
     bool campaign_after_gate = false;
     bool force_after_gate = false;    // an operator wants this node to lead
+    bool ordered_to_stand = false;    // by the primary that handed over, or by an operator: also while paused
 
     // -- as primary
     LeaseTracker leases;
     LeaseTracker contacts;            // like leases, but also of heartbeats that asked for no promise
     bool asks_promise = true;
+    std::optional<Handover> handover;
+    Instant demote_at = long_ago;     // deposed by a handover: its vote may be needed first
+    std::optional<bool> pause_wanted;
+    std::set<NodeId> unwanted;        // members that an operator removes
     Instant leading_since = long_ago;
     Instant last_without_promise = long_ago; // when the last heartbeat left that asked for none
     Instant round_sent = long_ago;
@@ -188,7 +203,7 @@ struct Node::Impl {
     void void_promise(const std::string &why);
     void on_join(const Message &message, const JoinRequest &request);
     void on_rejected(const Message &message, const Rejected &rejected);
-    void forget_membership(bool identity_void, const std::string &why);
+    void forget_membership(const std::string &why);
     void ask_admission();
     void check_writable();
     Member own_member() const;
@@ -225,6 +240,22 @@ struct Node::Impl {
     std::string forced_price() const;
     void force_failover();
     void take_over();
+
+    // node_operator.cpp
+    std::string obstacle(const Command &command, Instant at) const;
+    std::string obstacle_to_lead(Instant at) const;
+    std::string obstacle_to(const Switchover &command, Instant at) const;
+    std::string obstacle_to(const SetPaused &command, Instant at) const;
+    std::string obstacle_to(const RemoveMember &command, Instant at) const;
+    std::string obstacle_to(const StandByOrder &command, Instant at) const;
+    std::string cannot_succeed(const Member &member, Instant at) const;
+    NodeId best_successor(Instant at) const;
+    std::string nobody_can_succeed(Instant at) const;
+    void obey(const Command &command);
+    void ask_successor();
+    void consider_handover();
+    void give_up_handover(const std::string &why);
+    void stand_now();
 
     // node_gossip.cpp
     struct Peer { NodeId id; bool asks; };

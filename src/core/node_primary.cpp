@@ -123,7 +123,7 @@ void Node::Impl::consider_contact() {
 void Node::Impl::update_lease() {
     Instant until = long_ago;
     const bool meet = rules_meet(sync_in_effect, configuration().sync) || planted(Bug::rules_not_compared);
-    const bool may_acknowledge = term_in_force && sync_known && meet && asked_everybody();
+    const bool may_acknowledge = term_in_force && sync_known && meet && asked_everybody() && !handover;
     if (may_acknowledge)
         until = leases.until(configuration(), durable.self, round_sent, own_lease());
     if (may_acknowledge && planted(Bug::no_check_quorum))
@@ -213,6 +213,9 @@ MembershipFacts Node::Impl::membership_facts() const {
     facts.members_max = settings.members_max;
     facts.min_sync_standbys = settings.min_sync_standbys;
     facts.replaced = replaced;
+    facts.replaced.insert(unwanted.begin(), unwanted.end());
+    facts.unwanted = unwanted;
+    facts.paused = pause_wanted;
     facts.applicants = applicants;
     facts.caught_up.insert(durable.self);
     facts.ready.insert(durable.self);
@@ -253,6 +256,9 @@ void Node::Impl::advance_configuration() {
     std::erase_if(replaced, [&](NodeId id) { // gone at last, or back before it was removed
         return !configuration().find(id) || liveness(id, now) == Liveness::alive;
     });
+    std::erase_if(unwanted, [&](NodeId id) { return !configuration().find(id) || liveness(id, now) == Liveness::alive; });
+    if (pause_wanted == configuration().paused)
+        pause_wanted.reset();
 
     if (postgres_first) {
         finish_postgres_first();
@@ -372,6 +378,9 @@ void Node::Impl::drop_primary_state() {
     postgres_first.reset();
     catch_up_to.reset();
     opened_at.reset();
+    handover.reset();
+    pause_wanted.reset();
+    unwanted.clear();
     leases.clear();
     contacts.clear();
 }

@@ -15,6 +15,8 @@ using std::chrono::seconds;
 namespace {
 // How long a standby waits for the last WAL of a primary that stops cleanly.
 constexpr Duration clean_stop_wait = seconds(2);
+// How long the others wait for the successor that a primary has named.
+constexpr Duration successor_first = milliseconds(500);
 // Heartbeats for which a diverged position must stand still: so long the others read why this node goes.
 constexpr int heartbeats_diverged = 2;
 } // namespace
@@ -101,7 +103,7 @@ void Node::Impl::follow(const Message &message, const Heartbeat &heartbeat) {
 void Node::Impl::promise() {
     ballot.reset();
     ballots_lost = 0;
-    promise_void = false;
+    promise_void = ordered_to_stand = false;
     clean_stop_until = never;
     promise_until = now + promised_lease();
     schedule_election();
@@ -229,7 +231,7 @@ void Node::Impl::check_writable() {
     // will be, the primary of that number, so it must not come with a vote.
     const bool elected = local.position.timeline == timeline_of(durable.term) && durable.voted_for == durable.self;
     if (raw(local.position.timeline) >= raw(durable.term) && !elected)
-        forget_membership(true, "PostgreSQL was promoted by hand: it restarts as standby, and joins anew");
+        forget_membership("PostgreSQL was promoted by hand: it restarts as standby, and joins anew");
 }
 
 // ---- evidence that the primary is gone ---------------------------------------------------------------
@@ -237,6 +239,12 @@ void Node::Impl::check_writable() {
 void Node::Impl::on_resign(const Message &message, const Resign &resign) {
     if (message.term == durable.term && (message.from == leader || leader == NodeId::none))
         note_resigned({message.term, message.incarnation}, resign.clean, name_of(message.from) + " resigned");
+    if (resign.successor == NodeId::none || resigned != Resignation{message.term, message.incarnation})
+        return;
+    if (resign.successor == durable.self)
+        ordered_to_stand = true;
+    else if (election_due != never) // it is the successor's turn first
+        election_due = std::max(election_due, now + successor_first + jitter(successor_first));
 }
 
 // Does it say that the primary of our term is gone?  Not if that primary has come back since; and a
@@ -373,24 +381,23 @@ void Node::Impl::on_rejected(const Message &message, const Rejected &rejected) {
     case Rejection::not_member:
         if (acts() || message.term < durable.term || role == Role::joining)
             return;
-        return forget_membership(false, refusal);
+        return forget_membership(refusal);
     case Rejection::stale_incarnation:
     case Rejection::cloned_identity: // one who remembers is enough, whatever its term
         if (configuration().cluster != no_cluster)
-            forget_membership(true, refusal);
+            forget_membership(refusal);
         return;
     }
 }
 
-// A removed member keeps its name and its vote: it may come back as who it was.  A void identity never does.
-void Node::Impl::forget_membership(bool identity_void, const std::string &why) {
+// Nobody remembers what a removed member, or a copy, has voted.  As somebody else it has voted for nobody, and no
+// question that is still on its way reaches it.
+void Node::Impl::forget_membership(const std::string &why) {
     if (acts())
         step_down(why);
     shut_gate();
-    if (identity_void) {
-        durable.self = static_cast<NodeId>(static_cast<std::uint64_t>(jitter(Duration::max()).count()) | 1);
-        durable.voted_for = NodeId::none;
-    }
+    durable.self = static_cast<NodeId>(static_cast<std::uint64_t>(jitter(Duration::max()).count()) | 1);
+    durable.voted_for = NodeId::none;
     durable.configuration = Configuration{};
     leader = NodeId::none;
     ballot.reset();

@@ -66,6 +66,9 @@ std::string Node::Impl::failover_obstacle(Instant at) const {
     if (role == Role::joining)
         return reason.empty() ? "this node waits to be admitted" : reason;
     const NodeId primary = acts() ? durable.self : leader;
+    if (configuration().paused)
+        return primary == NodeId::none ? "elections are paused and there is no primary: SELECT ha_failover() makes this server one"
+                                       : "elections are paused: SELECT ha_resume() on the primary ends that";
     if (primary == NodeId::none)
         return why_no_primary(at);
     if (configuration().voter_count() < 3)

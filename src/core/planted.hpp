@@ -51,6 +51,9 @@ enum class Bug : std::uint8_t {
     settled_at_once,           // sessions are let in before the sync set has what they see
     change_before_in_force,    // the next change does not wait for the one before
     learner_counted,           // who does not vote, or no longer, makes a majority
+    // operators
+    handover_without_wait,     // a primary hands over before its successor has all its WAL
+    pause_ignored,             // who is not told to stands although elections are paused
     // identity
     echo_ignored,              // a state is taken although the data directory has seen another
     stale_incarnation_heard,   // what an old copy of a member says counts

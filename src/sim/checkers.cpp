@@ -80,9 +80,26 @@ void Checkers::saved(Host &host, const DurableState &state) {
               std::max(stored.newest, state.configuration.version), stored.started};
 }
 
+// A switchover loses nothing, in either mode: what its primary acknowledged, the successor has.
+void Checkers::handed_over(Host &host, NodeId successor) {
+    told_to_stand(successor);
+    const WalPoint own = host.postgres.wal;
+    const std::uint64_t acknowledged = world_.wal.branch(own.branch).acknowledged;
+    for (int i = 0; i < world_.options.hosts; i++) {
+        const Host &other = world_.host(i);
+        if (other.id() == successor && other.impostor == NodeId::none && acknowledged != 0 &&
+             !world_.wal.contains(other.postgres.wal, {own.branch, acknowledged}))
+            world_.unsafe("S4: " + host.name + " hands over to " + other.name + ", which lacks a commit acknowledged at " +
+                          to_string(world_.wal.position({own.branch, acknowledged})));
+    }
+}
+
 // A new term deposes the primary of the old one, so nobody may begin one before a majority would vote.
 void Checkers::stands(Host &host, const DurableState &state) {
     const std::set<NodeId> &would_vote = pre_votes_[{state.term, state.self}];
+    const Stored &before = stored_[state.self];
+    if (before.configuration.paused && before.voted_for != state.self && !told_to_stand_.contains(state.self))
+        world_.unsafe("L4: " + host.name + " begins term " + text(state.term) + " although elections are paused");
     std::size_t count = 0;
     for (const Member &member : state.configuration.members)
         count += member.voter && (member.id == state.self || would_vote.contains(member.id));
@@ -224,8 +241,11 @@ void Checkers::sent(Host &host, const Message &message) {
         keeps_promise(host, message, reply->term);
     if (const HeartbeatReply *reply = std::get_if<HeartbeatReply>(&message.body); reply && reply->follows)
         promised(host, message, *reply);
-    if (std::holds_alternative<Resign>(message.body))
+    if (const Resign *resign = std::get_if<Resign>(&message.body)) {
         newest_resignation_ = std::max(newest_resignation_, {message.term, message.incarnation});
+        if (resign->successor != NodeId::none)
+            handed_over(host, resign->successor);
+    }
     if (const Heartbeat *heartbeat = std::get_if<Heartbeat>(&message.body);
         heartbeat && heartbeat->leader == message.from)
         leads(host, message.from, message.term);

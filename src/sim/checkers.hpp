@@ -42,6 +42,7 @@ public:
     void saved(Host &host, const DurableState &state); // only when the agent was told so
     void sent(Host &host, const Message &message);
     void gate_opened(Host &host, const OpenGate &upstream);
+    void told_to_stand(NodeId id) { told_to_stand_.insert(id); }
     void rejoin_asked(Host &host, const Rejoin &rejoin);
     void rewound(Host &host, WalPoint before, WalPoint after);
     void opened(Host &host, bool half_rewound);
@@ -78,6 +79,7 @@ private:
     void lost_writes(WalPoint head, const std::string &who);
     void leads(Host &host, NodeId id, Term term);
     void stands(Host &host, const DurableState &state);
+    void handed_over(Host &host, NodeId successor);
     void enters_sync_set(Host &host, const Stored &stored, const DurableState &state);
     void changes_record(Host &host, const Stored &stored, const DurableState &state);
     void promised(Host &host, const Message &message, const HeartbeatReply &reply);
@@ -101,6 +103,7 @@ private:
     std::set<std::pair<NodeId, Instant>> asked_nothing_; // heartbeats that asked for no promise
     Resignation newest_resignation_;
     std::map<Term, NodeId> leaders_;
+    std::set<NodeId> told_to_stand_; // by an operator, or by a primary that handed over
     BranchId newest_acknowledger_ = no_branch;
     BranchId newest_writer_ = no_branch; // highest timeline that passed the last check
 };

@@ -6,9 +6,58 @@
 
 namespace pg_ha::sim {
 
+Operators::Operators(World &world) : world_(world), commands_(world.options.seed ^ 0x3C6EF372FE94F82Bull) {}
+
 void Operators::begin() {
+    if (world_.options.commands_every > 0)
+        world_.after(commands_.exponential(world_.options.commands_every), [this] { command(); });
     for (int i = 0; i < world_.options.hosts; i++)
         world_.after(world_.random.between(world_.options.lease, 2 * world_.options.lease), [this, i] { look(i); });
+}
+
+void Operators::give(Host &host, const Command &command) {
+    struct Names {
+        std::string operator()(const Switchover &) const { return "to switch over"; }
+        std::string operator()(const SetPaused &c) const { return c.paused ? "to pause elections" : "to end the pause"; }
+        std::string operator()(const RemoveMember &) const { return "to remove a member"; }
+        std::string operator()(const StandByOrder &) const { return "to stand"; }
+    };
+    const std::string why = host.agent()->obstacle(command);
+    world_.trace(host, "an operator orders it " + std::visit(Names{}, command) + (why.empty() ? "" : ", in vain: " + why));
+    if (why.empty() && std::holds_alternative<StandByOrder>(command))
+        world_.checkers.told_to_stand(host.id());
+    host.handle(command);
+}
+
+void Operators::command() {
+    if (!world_.faults_on)
+        return;
+    world_.after(commands_.exponential(world_.options.commands_every), [this] { command(); });
+    Host *primary = world_.acting_primary();
+    const double what = commands_.unit();
+    Host &other = world_.host(static_cast<int>(commands_.below(world_.options.hosts)));
+    if (what < 0.2)
+        return end_pause(other);
+    if (!primary || !usable(*primary) || primary == &other)
+        return;
+    if (what < 0.7)
+        give(*primary, Switchover{what < 0.5 ? other.id() : NodeId::none});
+    else if (what < 0.85)
+        give(*primary, SetPaused{true});
+    else
+        give(*primary, RemoveMember{other.disk.state() ? other.disk.state()->self : NodeId::none});
+}
+
+// Where the primary of a paused cluster does not come back, somebody is told to stand.
+void Operators::end_pause(Host &standby) {
+    Host *primary = world_.acting_primary();
+    Host &host = primary ? *primary : standby;
+    if (!usable(host) || !host.agent()->status().configuration.paused)
+        return;
+    if (primary)
+        give(host, SetPaused{false});
+    else
+        give(host, StandByOrder{});
 }
 
 // Compared with the acting primary: does this standby have WAL of another history?
@@ -49,6 +98,8 @@ void Operators::look(int index) {
     }
     if (!world_.faults_on && host.down() && !host.restarting)
         host.start();
+    if (!world_.faults_on)
+        end_pause(host);
     world_.after(lease / 2 + world_.random.below(lease), [this, index] { look(index); });
 }
 

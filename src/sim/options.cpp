@@ -159,6 +159,9 @@ Options draw_options(std::uint64_t seed) {
         o.witnesses = static_cast<int>(witness.between(1, o.hosts / 2));
     draw_rare(o);
     bound_loss(o);
+    Random commands(seed ^ 0x7F4A7C159E3779B9ull); // of its own, as above
+    if (commands.chance(0.4))
+        o.commands_every = commands.magnitude(o.lease / 2, 10 * o.lease);
     return o;
 }
 
@@ -181,6 +184,10 @@ std::string describe(const Options &o) {
         ms(o.promote), ms(o.apply_sync), ms(o.replay), o.sessions, ms(o.think),
         static_cast<unsigned long long>(o.record_bytes));
     std::string text = line;
+    if (o.commands_every > 0) {
+        std::snprintf(line, sizeof line, " operators' commands %.0f", ms(o.commands_every));
+        text += line;
+    }
     for (int i = 0; i < fault_count; i++)
         if (const Time every = o.fault_every[static_cast<std::size_t>(i)]; every > 0) {
             std::snprintf(line, sizeof line, " %s %.0f", to_string(static_cast<Fault>(i)), ms(every));

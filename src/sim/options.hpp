@@ -78,6 +78,7 @@ struct Options {
     Time heartbeat = 200 * millisecond;
     std::uint64_t max_lag = 16 << 20;
     unsigned min_sync_standbys = 0;
+    Time commands_every = 0; // switchover, pause, removal by operators; 0: none
     Time patience = 2 * second; // with a standby that does not stream
     bool all_seeds = true;      // pg_ha.peers names everybody; otherwise only the first two
     bool through_codec = false; // every message goes through bytes

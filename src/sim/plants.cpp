@@ -62,6 +62,8 @@ const std::vector<Plant> &plants() {
         in_core("settled_at_once", Bug::settled_at_once),
         in_core("change_before_in_force", Bug::change_before_in_force),
         in_core("learner_counted", Bug::learner_counted),
+        in_core("handover_without_wait", Bug::handover_without_wait),
+        in_core("pause_ignored", Bug::pause_ignored),
         in_core("echo_ignored", Bug::echo_ignored),
         in_core("stale_incarnation_heard", Bug::stale_incarnation_heard),
         in_core("cloned_identity_heard", Bug::cloned_identity_heard),

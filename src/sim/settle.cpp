@@ -42,6 +42,8 @@ std::string World::obstacle(bool wholly) {
     if (!wholly)
         return "";
     const Status truth = primary->agent()->status();
+    if (truth.configuration.paused)
+        return "elections are paused";
     std::size_t voters = 0;
     for (const std::unique_ptr<Host> &h : hosts_) {
         const std::string found = member_obstacle(*h, *primary, truth);

@@ -87,6 +87,7 @@ public:
             out.sync.set.push_back(static_cast<NodeId>(member_id));
         out.sync.quorum = static_cast<std::uint16_t>(1 + below(members_max));
         out.synchronous = flag();
+        out.paused = flag();
         out.lease = Duration{static_cast<std::int64_t>(below(60'000'000'001))};
         return out;
     }
@@ -150,7 +151,7 @@ public:
             return out;
         }
         case 4:
-            return Resign{flag()};
+            return Resign{flag(), id<NodeId>()};
         case 5:
             return StandNow{};
         case 6:

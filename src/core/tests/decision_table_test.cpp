@@ -206,6 +206,10 @@ void add_own_events(std::vector<Happening> &list) {
     plain("ShuttingDown, clean", ShuttingDown{true});
     plain("ShuttingDown, crash", ShuttingDown{false});
     plain("ForceFailover", ForceFailover{});
+    plain("Switchover to n3", Command{Switchover{id(voter)}});
+    plain("SetPaused", Command{SetPaused{true}});
+    plain("RemoveMember n4", Command{RemoveMember{id(learner)}});
+    plain("StandByOrder", Command{StandByOrder{}});
     plain("SyncInEffect: as recorded", SyncInEffect{configuration(first_term).sync});
     plain("SyncInEffect: w = 1", SyncInEffect{{{id(1), id(2), id(3)}, 1}});
     plain("Bootstrap", Bootstrap{cluster, 77, static_cast<Timeline>(1)});

@@ -158,14 +158,29 @@ TEST_F(Schedule, TheBoundOnLostWalOutlivesAnElectionThatFailed) {
 
 // ---- membership --------------------------------------------------------------------------------------------
 
-// A removed voter comes back in the term it voted in.  The vote stays its only one (I1).
-TEST_F(Schedule, ARejectedMemberKeepsItsVote) {
+// Simulator seed 7000123: a removed member is put back to an earlier time, when nobody remembers it any more.  Its old
+// identity must not vote a second time (I1).
+TEST_F(Schedule, ARemovedMemberComesBackAsSomebodyElse) {
     disk.voted_for = id(1);
     start(2);
     hear(1, 1, Rejected{Rejection::not_member, disk.incarnation});
     EXPECT_EQ(role(), Role::joining);
-    EXPECT_EQ(node->durable().voted_for, id(1));
+    EXPECT_NE(node->durable().self, id(2));
+    EXPECT_EQ(node->durable().voted_for, NodeId::none);
     EXPECT_EQ(node->durable().configuration, Configuration{});
+}
+
+// Simulator seed 7003735: whoever it knows has another identity by now, so it asks nobody who could tell it.
+TEST_F(Schedule, ARemovedMemberIsToldWhenItAnswersThePrimary) {
+    start_as_primary();
+    now += milliseconds(1);
+    step(Tick{});
+    answer(2, 1);
+    answer(3, 1);
+    out.clear();
+    hear(9, 1, HeartbeatReply{now, false, {term(1), 1}, report(9, 1)});
+    ASSERT_EQ(sent<Rejected>().size(), 1u);
+    EXPECT_EQ(sent<Rejected>()[0].why, Rejection::not_member);
 }
 
 // I2: whoever remembers is enough.  Even a primary gives way: its commits might be counted twice.

@@ -74,6 +74,8 @@ constexpr Regression regressions[] = {
     {"WholeOnlyWhenNoChangeIsUnderWay", 2077816},               // World::obstacle
     {"TwoCandidatesThatSplitTheVotesAgainAndAgain", 22811},     // Schedule.OnlyOneOfThoseAheadIsToldToStand
     {"WorkersActByWhatTheyFailedToSave", 17390},                // World::quorum_survives
+    {"RemovedAndThenPutBack", 7000123},                         // Schedule.ARemovedMemberComesBackAsSomebodyElse
+    {"RemovedAndKnowsNobodyAnyMore", 7003735},                  // Schedule.ARemovedMemberIsToldWhenItAnswersThePrimary
     {"HeardLateAfterAStandstill", 11298},        // Sync.WhoWasHeardLateIsNotLetIn
 };
 

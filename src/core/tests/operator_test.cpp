@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: PostgreSQL
+//
+// What operators ask: a switchover ends the term only when the successor has all WAL, and is given up without a
+// trace otherwise; a pause stops elections of all but the last primary; only who is gone can be removed.
+#include "schedule.hpp"
+
+namespace {
+
+class Operator : public Schedule {
+protected:
+    // All three here and streaming, the record in force.
+    void lead() {
+        start_as_primary();
+        now += milliseconds(1);
+        step(Tick{});
+        all_answer();
+        ASSERT_TRUE(has_lease());
+        out.clear();
+    }
+    void all_answer(std::uint64_t behind = 0) {
+        LocalState theirs;
+        theirs.position_known = theirs.streaming = true;
+        theirs.position = position(1, raw(local.position.lsn) - behind);
+        answer(2, 1, theirs);
+        answer(3, 1, theirs);
+    }
+    void order(const Command &command) { step(command); }
+    std::string obstacle(const Command &command) { return node->obstacle(command, now); }
+    bool fenced() const {
+        for (auto output = out.rbegin(); output != out.rend(); ++output)
+            if (const auto *lease = std::get_if<SetLease>(&*output))
+                return lease->until == long_ago;
+        return false;
+    }
+};
+
+TEST_F(Operator, ASwitchoverEndsTheTermWhenTheSuccessorHasAllWal) {
+    lead();
+    order(Switchover{id(2)});
+    EXPECT_TRUE(fenced());
+    EXPECT_EQ(role(), Role::primary);
+    EXPECT_TRUE(sent<Resign>().empty());
+    local.position = position(1, 1100); // a commit that was under way
+    sample();
+    all_answer(100);
+    EXPECT_TRUE(sent<Resign>().empty()) << "n2 lacks the last 100 bytes";
+    all_answer();
+    ASSERT_EQ(sent<Resign>().size(), 2u);
+    EXPECT_EQ(sent<Resign>()[0].successor, id(2));
+    EXPECT_EQ(sent<StandNow>().size(), 1u);
+    EXPECT_EQ(role(), Role::deposed);
+    EXPECT_TRUE(all<Demote>().empty()) << "its vote may be needed";
+    hear(2, 2, request(false, 2, local.position));
+    ASSERT_EQ(sent<VoteReply>().size(), 1u);
+    EXPECT_TRUE(sent<VoteReply>()[0].granted);
+    pass(milliseconds(100));
+    EXPECT_EQ(all<Demote>().size(), 1u);
+}
+
+TEST_F(Operator, ASwitchoverThatTakesTooLongIsGivenUp) {
+    lead();
+    order(Switchover{id(2)});
+    local.position = position(1, 1100);
+    for (int i = 0; i < 40; ++i) {
+        pass(milliseconds(100));
+        all_answer(100);
+    }
+    EXPECT_TRUE(sent<Resign>().empty());
+    EXPECT_EQ(role(), Role::primary);
+    EXPECT_TRUE(has_lease());
+    EXPECT_NE(node->status(now).reason.find("given up"), std::string::npos);
+}
+
+TEST_F(Operator, ASwitchoverIsRefusedWhereItCannotSucceed) {
+    lead();
+    EXPECT_EQ(obstacle(Switchover{id(1)}), "n1 is the primary already");
+    EXPECT_EQ(obstacle(Switchover{id(9)}), "node 9 is no member");
+    EXPECT_EQ(obstacle(Switchover{}), "");
+    order(Switchover{id(3)});
+    EXPECT_EQ(obstacle(Switchover{id(2)}), "a switchover to n3 is under way");
+}
+
+TEST_F(Operator, TheOthersLetTheSuccessorStandFirst) {
+    start(2);
+    hear(1, 1, Resign{false, id(3)});
+    pass(milliseconds(400));
+    EXPECT_TRUE(sent<VoteRequest>().empty());
+    pass(seconds(2));
+    EXPECT_FALSE(sent<VoteRequest>().empty()) << "the successor has died meanwhile";
+}
+
+TEST_F(Operator, APauseIsRecordedAndEnded) {
+    lead();
+    order(SetPaused{true});
+    all_answer();
+    EXPECT_TRUE(disk.configuration.paused);
+    all_answer();
+    order(SetPaused{false});
+    EXPECT_FALSE(disk.configuration.paused);
+}
+
+TEST_F(Operator, WhilePausedOnlyTheLastPrimaryStands) {
+    disk.configuration.paused = true;
+    start(2);
+    hear(1, 1, Resign{false});
+    pass(seconds(5));
+    EXPECT_TRUE(sent<VoteRequest>().empty());
+    order(StandByOrder{});
+    pass(milliseconds(1));
+    EXPECT_FALSE(sent<VoteRequest>().empty());
+    disk.voted_for = id(2);
+    out.clear();
+    start(2);
+    pass(seconds(5));
+    EXPECT_FALSE(sent<VoteRequest>().empty()) << "it was the primary of this term, and comes back";
+}
+
+TEST_F(Operator, ASuccessorStandsWhilePaused) {
+    disk.configuration.paused = true;
+    start(2);
+    hear(1, 1, Resign{false, id(2)});
+    hear(1, 1, StandNow{});
+    pass(milliseconds(1));
+    EXPECT_FALSE(sent<VoteRequest>().empty());
+}
+
+TEST_F(Operator, OnlyWhoIsGoneIsRemoved) {
+    lead();
+    EXPECT_NE(obstacle(RemoveMember{id(3)}).find("stop it first"), std::string::npos);
+    EXPECT_EQ(obstacle(RemoveMember{id(1)}), "n1 is the primary: switch over first");
+    for (int i = 0; i < 100; ++i) { // n3 falls silent, and leaves the sync set
+        pass(milliseconds(100));
+        LocalState theirs;
+        theirs.position_known = theirs.streaming = true;
+        theirs.position = local.position;
+        answer(2, 1, theirs);
+        if (!all<ApplySync>().empty())
+            step(SyncInEffect{all<ApplySync>().back().rule});
+    }
+    ASSERT_EQ(obstacle(RemoveMember{id(3)}), "");
+    order(RemoveMember{id(3)});
+    EXPECT_EQ(disk.configuration.find(id(3)), nullptr);
+}
+
+} // namespace
