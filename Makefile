@@ -4,7 +4,7 @@
 EXTENSION   = pg_ha
 DATA        = pg_ha--1.0.sql
 MODULE_big  = pg_ha
-SCRIPTS_built = $(BUILD)/pg_ha_rejoin
+SCRIPTS_built = $(BUILD)/pg_ha_rejoin $(BUILD)/pg_hactl
 OBJS        = $(patsubst %.cpp,%.o,$(wildcard src/server/*.cpp))
 REGRESS     = $(patsubst sql/%.sql,%,$(wildcard sql/*.sql))
 TAP_TESTS   = 1

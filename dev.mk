@@ -2,7 +2,7 @@
 .PHONY: archives unit sim planted format lint models help
 
 archives: $(BUILD)/build.ninja
-	cmake --build $(BUILD) --target pg_ha_core pg_ha_agent pg_ha_net rejoin
+	cmake --build $(BUILD) --target pg_ha_core pg_ha_agent pg_ha_net rejoin cli
 
 $(BUILD)/build.ninja:
 	cmake -S . -B $(BUILD) -G Ninja

@@ -161,6 +161,7 @@ stage_postgres() {
     for program in writer ledger; do
         if [ -x "$build/$program" ]; then cp "$build/$program" "$stage$pg_bindir/pg_ha_$program"; fi
     done
+    if [ -x "$build/pg_hactl" ]; then cp "$build/pg_hactl" "$stage$pg_bindir/"; fi
     if [ -e "$build/slow_flush.so" ]; then cp "$build/slow_flush.so" "$stage$lib/"; fi
     chmod -R a+rX "$stage"
 }

@@ -59,7 +59,8 @@ void make_clone(const RejoinJournal &journal) {
         command.push_back("--tablespace-mapping=" + tablespace + "=" + own_place_of(tablespace, journal));
     }
     Progress progress({});
-    const Ran ran = run(command, Echo::on, [&progress](const std::string &line) { return progress.hear(line); });
+    const Ran ran = run(command, Echo::on, [&progress](const std::string &line) { return progress.hear(line); },
+                        Family::group);
     if (ran.status != 0)
         throw std::runtime_error("pg_basebackup failed: " + last_lines(ran.output));
 }

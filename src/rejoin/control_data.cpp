@@ -2,6 +2,7 @@
 #include "control_data.hpp"
 
 #include "process.hpp"
+#include "wal_files.hpp"
 
 #include <algorithm>
 #include <cstdlib>
@@ -32,6 +33,8 @@ ControlData read_control_data(const std::string &program_directory, const std::s
     const auto number = [&](const char *name) { return std::strtoul(field(ran.output, name).c_str(), nullptr, 10); };
     data.recovery_timeline = static_cast<Timeline>(
         std::max(number("Latest checkpoint's TimeLineID"), number("Min recovery ending loc's timeline")));
+    for (const char *name : {"Latest checkpoint location", "Minimum recovery ending location"})
+        data.end = std::max(data.end, parse_lsn(field(ran.output, name)).value_or(Lsn::none));
     if (data.segment_bytes == 0)
         throw std::runtime_error("pg_controldata does not tell the size of WAL segments");
     return data;

@@ -14,6 +14,7 @@ struct ControlData {
     std::string state;
     std::uint64_t segment_bytes = 0;
     Timeline recovery_timeline = Timeline::none; // that crash recovery would read to its end
+    Lsn end = Lsn::none; // of the WAL that the data files need at least
     bool shut_down() const { return state == "shut down"; }
 };
 

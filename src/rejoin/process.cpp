@@ -35,6 +35,28 @@ volatile std::sig_atomic_t stop_asked = 0;
     ::_exit(127);
 }
 
+// A process between us and the program, which leads their group and outlives neither of the two.
+[[noreturn]] void keep_group(const std::vector<std::string> &command, int output, pid_t parent) {
+    if (::setpgid(0, 0) != 0)
+        ::_exit(126); // from here on kill(0, ...) means this group only
+    std::signal(SIGTERM, [](int) { ::kill(0, SIGKILL); });
+    ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (::getppid() != parent)
+        ::_exit(126);
+    const pid_t child = ::fork();
+    if (child == 0) {
+        std::signal(SIGTERM, SIG_DFL);
+        become(command, output);
+    }
+    ::close(output);
+    int status = 126 << 8;
+    while (child > 0 && ::waitpid(child, &status, 0) < 0 && errno == EINTR)
+        continue;
+    std::signal(SIGTERM, SIG_IGN);
+    ::kill(0, SIGTERM); // those that it left behind
+    ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 125);
+}
+
 void write_out(const std::string &text) {
     if (::write(2, text.data(), text.size()) < 0)
         return; // nobody reads the log; that is no reason to fail
@@ -130,22 +152,26 @@ void say(const std::string &line) {
     write_out(text);
 }
 
-Ran run(const std::vector<std::string> &command, Echo echo, const Hear &hear) {
+Ran run(const std::vector<std::string> &command, Echo echo, const Hear &hear, Family family) {
     leave_if_stopped();
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0)
         fail("could not create a pipe");
-    const pid_t child = ::fork();
+    const pid_t self = ::getpid(), child = ::fork();
     if (child < 0)
         fail("could not fork");
+    if (child == 0 && family == Family::group)
+        keep_group(command, ends[1], self);
     if (child == 0)
         become(command, ends[1]);
     ::close(ends[1]);
+    if (family == Family::group)
+        ::setpgid(child, child); // whoever of us comes first
     Ran ran;
     const End end = Ear(ran.output, echo, hear).listen_to(ends[0]);
     ::close(ends[0]);
     if (end != End::of_output)
-        ::kill(child, SIGKILL);
+        ::kill(family == Family::group ? -child : child, SIGKILL);
     while (::waitpid(child, &ran.status, 0) < 0 && errno == EINTR)
         continue;
     leave_if_stopped();

@@ -27,8 +27,12 @@ enum class Echo { on, off };
 // which counts as success.
 enum class Heard { a_line, progress, enough };
 using Hear = std::function<Heard(const std::string &line)>;
+// group: the program starts others of its own (pg_basebackup one for the WAL); when it ends, or we do, in
+// whatever way, none of them stays behind.
+enum class Family { single, group };
 // Standard input is empty; what it says goes to the server's log as well.
-Ran run(const std::vector<std::string> &command, Echo echo = Echo::on, const Hear &hear = {});
+Ran run(const std::vector<std::string> &command, Echo echo = Echo::on, const Hear &hear = {},
+        Family family = Family::single);
 std::string last_lines(const std::string &output); // for messages
 
 } // namespace pg_ha::rejoin

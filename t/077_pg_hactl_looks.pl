@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: PostgreSQL
+#
+# pg_hactl status, watch and diverged: what they show of a cluster that is whole, hurt, headless or gone, and
+# of WAL that was set aside; and pg_hactl clone --restored, which adopts a backup of this cluster and no other.
+use strict;
+use warnings;
+use FindBin;
+use JSON::PP;
+use lib "$FindBin::Bin/lib";
+use PgHaCluster;
+use PgHaCtl;
+use Test::More;
+
+my $cluster = PgHaCluster->new(limit => 420, nodes => [qw(london paris rome oslo)]);
+my $ctl = PgHaCtl->new($cluster);
+my @three = qw(london paris rome);
+my $all = $ctl->conninfo(@three);
+
+$ctl->says(0, qr{Usage.*Exit status}s, "$_: --help", split(/ /, $_), '--help') for '', qw(status watch clone diverged);
+$ctl->says(4, qr{HINT}, "wrong command line: @$_", @$_) for [], ['dance'], ['status', '--jsn'], ['diverged', 'list'];
+$ctl->says(3, qr{Connection refused}, 'status of a cluster that is down', 'status', '-d', $all);
+
+# ---- one server, then three -----------------------------------------------------------------------------------
+$cluster->start_first;
+$ctl->says(1, qr{^degraded: primary london.*failover is not possible}s, 'one server alone is degraded', 'status', '-d', $all);
+for my $name (qw(paris rome)) {
+    $cluster->clone($name, 'london');
+    $cluster->start($name);
+}
+$cluster->poll('london', 'SELECT failover_possible, voters FROM ha_cluster', 't|3', 'three vote');
+$cluster->until_true(60, 'status says healthy from each of them', sub { !grep { ($ctl->run('status', '-d', $ctl->conninfo($_)))[0] } @three });
+$ctl->says(0, qr{^healthy: primary london, term \d+, 3 voters.*^NAME .*^london .* primary .*^paris .* standby .*^rome .* standby }ms,
+    'three are healthy', 'status', '-d', $all);
+my $json = decode_json($ctl->says(0, qr{^\{.*\}$}s, '--json', 'status', '--json', '-d', $all));
+is($json->{health}, 'healthy', '... says so');
+is_deeply([ sort map { $_->{name} } @{ $json->{members} } ], [ sort @three ], '... and names the members');
+ok(exists $json->{cluster}{$_}, "... with the column $_") for qw(failover_possible sync_set lease_left);
+my $watched = $ctl->says(0, qr{healthy.*healthy}s, 'watch looks again and again', 'watch', '--interval', '0.1', '--count', 2, '-d', $all);
+is(scalar(() = $watched =~ /^NAME /mg), 2, '... as often as it was asked to');
+my $endless = $ctl->start("$cluster->{dir}/watch.log", 'watch', '--interval', '0.1', '-d', $all);
+$cluster->until_true(20, 'watch shows something', sub { -s "$cluster->{dir}/watch.log" });
+kill 'INT', $endless;
+$cluster->until_true(10, 'Ctrl-C ends watch', sub { !PgHaCluster::is_running($endless) });
+
+# ---- a backup, restored: for oslo -----------------------------------------------------------------------------
+my $oslo = $cluster->data('oslo');
+my @adopt = ('clone', '--restored', '-D', $oslo, '--from', $all, $ctl->own_settings('oslo'));
+sub backup { $cluster->must_run("$cluster->{bindir}/pg_basebackup", '-D', $oslo, '-d', $ctl->conninfo($_[0]), qw(-c fast --no-sync -R)); }
+$ctl->says(1, qr{no data directory in}, '--restored: there is nothing', @adopt);
+my $stranger = "$cluster->{dir}/stranger";
+$cluster->must_run("$cluster->{bindir}/initdb", '-D', $stranger, qw(-U postgres -A trust --no-sync));
+$ctl->says(1, qr{is a backup of another cluster|of database system \d+, and the cluster of}, '--restored: another system',
+    'clone', '--restored', '-D', $stranger, '--from', $all, $ctl->own_settings('oslo'));
+ok(!-e "$stranger/standby.signal", '... is left alone');
+backup('london');
+PgHaCluster::append("$oslo/postgresql.auto.conf", "recovery_target_name = 'x'\n");
+$ctl->says(1, qr{recovery_target_name is set.*HINT}s, '--restored: it would stop following', @adopt);
+PgHaCluster::append("$oslo/postgresql.auto.conf", "recovery_target_name = ''\n");
+PgHaCluster::write_file("$oslo/recovery.signal", '');
+$ctl->says(0, qr{ready to join as "oslo"}, '--restored: a base backup of the cluster is adopted', @adopt);
+my $auto = do { local (@ARGV, $/) = "$oslo/postgresql.auto.conf"; <> };
+unlike($auto, qr{primary_conninfo}, 'what pg_ha chooses itself is taken out of the settings');
+ok(-e "$oslo/standby.signal" && !-e "$oslo/recovery.signal", 'it starts as a standby');
+
+# ---- the primary is lost with WAL that nobody else has --------------------------------------------------------
+$cluster->sql('london', 'CREATE TABLE filler (id int PRIMARY KEY, text text)');
+my $state = $cluster->state_directory('london');
+$ctl->says(0, qr{no diverged WAL is kept}, 'diverged list: none', 'diverged', 'list', '-D', $cluster->data('london'));
+$ctl->says(1, qr{no diverged WAL is kept}, 'diverged show: none', 'diverged', 'show', '-D', $cluster->data('london'));
+$cluster->diverge('london', 2000);
+$cluster->kill_everything('london');
+my $new = $cluster->wait_primary(qw(paris rome));
+my ($other) = grep { $_ ne $new } qw(paris rome);
+$cluster->until_true(60, 'status says that a member is missing',
+    sub { my ($status, $out) = $ctl->run('status', '-d', $all); $status == 1 && $out =~ /^degraded: primary $new.*london is /s });
+$cluster->start('london');
+$cluster->wait_standby_of('london', $new, 120);
+my $list = decode_json($ctl->says(0, qr{"name"}, 'diverged list', 'diverged', 'list', '--json', '-D', $cluster->data('london')));
+is(scalar @$list, 1, 'one range is kept');
+my @show = ('diverged', 'show', '--state-directory', $state);
+my $range = "$list->[0]{from} to $list->[0]{to}";
+$ctl->says(0, qr{timeline 1, \Q$range\E.*records .*1 committed.*\n\d+/\d+/\d+ +\d+ +2000 +0 +0\n}s, 'diverged show counts what was lost', @show);
+$ctl->says(0, qr{postgres: public\.filler +\d+ +2000 .*public\.filler_pkey \(index of public\.filler\)}s, '... by name, if a server is asked',
+    @show, $list->[0]{name}, '-d', $ctl->conninfo('london'));
+my $records = $ctl->says(0, qr{^rmgr: }, 'diverged show --records', @show, '--records');
+cmp_ok(scalar(() = $records =~ m{desc: INSERT}g), '>=', 2000, '... are pg_waldump\'s');
+is(decode_json($ctl->says(0, qr{^\{}, 'diverged show --json', @show, '--json'))->{committed}, 1, '... says the same');
+$ctl->says(1, qr{no diverged WAL called "nonsense".*HINT}s, 'a name that there is not', @show, 'nonsense');
+my $kept = $list->[0]{directory};
+rename((glob "$kept/0*")[0], "$kept/away") or die $!;
+$ctl->says(1, qr{not all of it can be read}, 'a missing segment does not pass for an empty one', @show);
+
+# ---- the adopted backup is older than the failover, and follows -----------------------------------------------
+$cluster->start('oslo');
+$cluster->wait_standby_of('oslo', $new, 120);
+is($cluster->sql('oslo', 'SHOW pg_ha.node_name'), 'oslo', 'the adopted backup is a member under its own name');
+$cluster->stop('oslo');
+
+# A backup from beyond the fork: london's, as it was before it was rewound, has WAL that the cluster has not.
+my $label = do { local (@ARGV, $/) = "$oslo/backup_label.old"; <> };
+for my $case (['a timeline that is newer', "START TIMELINE: 99", qr{newer than the cluster's}],
+    ['another branch', "START TIMELINE: 1", qr{not part of the history}]) {
+    my ($what, $timeline, $pattern) = @$case;
+    (my $forged = $label) =~ s{^START TIMELINE: \d+}{$timeline}m;
+    $forged =~ s{^START WAL LOCATION: \S+}{START WAL LOCATION: $list->[0]{to}}m;
+    PgHaCluster::write_file("$oslo/backup_label", $forged);
+    $ctl->says(1, $pattern, "--restored: $what", @adopt);
+}
+unlink "$oslo/backup_label";
+
+# ---- no primary -------------------------------------------------------------------------------------------------
+my @dead = grep { $_ ne $other } @three;
+$cluster->kill_everything($_) for @dead;
+$cluster->until_true(60, 'status says that there is no primary',
+    sub { my ($status, $out) = $ctl->run('status', '-d', $all); $status == 2 && $out =~ /^no primary: .*does not hear a majority/s });
+done_testing();
