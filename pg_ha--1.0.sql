@@ -33,7 +33,7 @@ CREATE FUNCTION ha_cluster_status(
     OUT primary_name text, OUT primary_host text, OUT primary_port integer,
     OUT quorum boolean, OUT members integer, OUT voters integer, OUT lease_left interval,
     OUT synchronous boolean, OUT sync_set text, OUT write_quorum integer, OUT unprotected_commits bigint,
-    OUT config_version text, OUT config_in_force boolean,
+    OUT config_version text, OUT config_in_force boolean, OUT paused boolean,
     OUT failover_possible boolean, OUT failover_reason text, OUT reason text, OUT hint text) RETURNS record
     AS 'MODULE_PATHNAME', 'ha_cluster_status' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION ha_cluster_status() IS 'The row of the view ha_cluster';
@@ -101,9 +101,27 @@ CREATE FUNCTION ha_failover(target text DEFAULT NULL, accept_data_loss boolean D
 COMMENT ON FUNCTION ha_failover(text, boolean) IS
     'Makes this standby the primary although no election can be won, because the others are gone for good; can lose data';
 
+CREATE FUNCTION ha_switchover(target text DEFAULT NULL) RETURNS text
+    AS 'MODULE_PATHNAME', 'ha_switchover' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION ha_switchover(text) IS
+    'On the primary: hands over to this standby, by default the best, and becomes a standby itself; nothing is lost';
+
+CREATE FUNCTION ha_pause() RETURNS text
+    AS 'MODULE_PATHNAME', 'ha_pause' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION ha_pause() IS 'On the primary: no automatic failover until ha_resume()';
+
+CREATE FUNCTION ha_resume() RETURNS text
+    AS 'MODULE_PATHNAME', 'ha_resume' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION ha_resume() IS 'On the primary: ends what ha_pause() began';
+
+CREATE FUNCTION ha_remove_member(name text) RETURNS text
+    AS 'MODULE_PATHNAME', 'ha_remove_member' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION ha_remove_member(text) IS 'On the primary: forgets a member that is gone for good';
+
 -- ---- privileges ----------------------------------------------------------------------------------
 
-REVOKE ALL ON FUNCTION ha_status(), ha_cluster_status(), ha_link_status(), ha_event_log(), ha_slot_status(), ha_bootstrap(), ha_failover(text, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ha_status(), ha_cluster_status(), ha_link_status(), ha_event_log(), ha_slot_status(), ha_bootstrap(), ha_failover(text, boolean),
+    ha_switchover(text), ha_pause(), ha_resume(), ha_remove_member(text) FROM PUBLIC;
 REVOKE ALL ON ha_cluster, ha_members, ha_links, ha_events, ha_slots FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ha_status(), ha_cluster_status(), ha_link_status(), ha_event_log(), ha_slot_status() TO pg_monitor;
 GRANT SELECT ON ha_cluster, ha_members, ha_links, ha_events, ha_slots TO pg_monitor;

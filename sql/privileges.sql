@@ -35,6 +35,10 @@ SELECT count(*) >= 0 AS readable FROM ha_events;
 SELECT count(*) >= 0 AS readable FROM ha_slots;
 SELECT ha_bootstrap();
 SELECT ha_failover();
+SELECT ha_switchover();
+SELECT ha_pause();
+SELECT ha_resume();
+SELECT ha_remove_member('x');
 RESET ROLE;
 
 -- A superuser may delegate; nothing else is asked for.

@@ -14,6 +14,10 @@ SELECT reason, hint FROM ha_cluster;
 \set VERBOSITY sqlstate
 SELECT ha_failover();
 SELECT ha_failover('nobody', true);
+SELECT ha_switchover();
+SELECT ha_pause();
+SELECT ha_resume();
+SELECT ha_remove_member('x');
 \set VERBOSITY default
 
 -- Loading the library by hand into a server that preloads it changes nothing.

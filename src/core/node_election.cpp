@@ -27,7 +27,7 @@ constexpr Duration vote_wait = milliseconds(250); // covers a slow fdatasync on 
 
 bool Node::Impl::may_stand() const {
     return role == Role::standby && is_voter() && settings.kind == MemberKind::data && settings.priority > 0 &&
-           local.in_recovery && (local.position_known || planted(Bug::restarted_believed)) &&
+           local.in_recovery && local.promotable && (local.position_known || planted(Bug::restarted_believed)) &&
            raw(local.position.timeline) <= raw(durable.term) && !lags(local.position) &&
            (!configuration().paused || durable.voted_for == durable.self || ordered_to_stand || planted(Bug::pause_ignored));
 }

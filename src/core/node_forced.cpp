@@ -33,6 +33,8 @@ std::string Node::Impl::own_obstacle_to_force(Instant at) const {
         return std::string("this node is ") + to_string(role) + ", not a standby: try again in a moment";
     if (!local.position_known)
         return "this node has not read its own WAL to the end";
+    if (!local.promotable)
+        return "this node's data files need more WAL than there is here: it cannot be opened for writes";
     if (!promise_void && at < promise_until && leader != NodeId::none)
         return "this node has heard " + name_of(leader) + " less than one lease ago";
     if (at < started + promised_lease())

@@ -15,6 +15,7 @@ Status Node::Impl::status(Instant at) const {
     status.term = durable.term;
     status.primary = acts() ? durable.self : leader;
     status.lease_until = lease_until;
+    status.handing_over = handover.has_value();
     status.configuration = configuration();
     status.configuration_in_force = acts() ? record_in_force : leader != NodeId::none;
     status.reason = reason;
@@ -66,8 +67,9 @@ std::string Node::Impl::failover_obstacle(Instant at) const {
     if (role == Role::joining)
         return reason.empty() ? "this node waits to be admitted" : reason;
     const NodeId primary = acts() ? durable.self : leader;
+    const bool silent = primary == NodeId::none || (!acts() && (promise_void || at >= promise_until));
     if (configuration().paused)
-        return primary == NodeId::none ? "elections are paused and there is no primary: SELECT ha_failover() makes this server one"
+        return silent ? "elections are paused and there is no primary: SELECT ha_failover() makes this server one"
                                        : "elections are paused: SELECT ha_resume() on the primary ends that";
     if (primary == NodeId::none)
         return why_no_primary(at);

@@ -31,6 +31,7 @@ struct Status {
     Term term = Term::none;
     NodeId primary = NodeId::none;     // none: unknown
     Instant lease_until{};             // of this node, if primary
+    bool handing_over = false;         // of this node: a switchover is under way
     bool quorum = false;               // this node hears a majority of the voters
     Configuration configuration;
     bool configuration_in_force = false; // as far as this node knows

@@ -55,6 +55,7 @@ private:
     Outcome take_back();
 
     bool run_pg_rewind();
+    void end_on_a_record();
     std::vector<std::string> pg_rewind() const;
     Lsn redo_of(const Divergence &found) const;
     std::string data() const { return journal_.data_directory; }
@@ -183,13 +184,23 @@ bool Work::must_clone() {
     }
 }
 
+// A source that is gone by now is followed by one that begins with a record.
+void Work::end_on_a_record() {
+    try {
+        write_a_record(journal_);
+    } catch (const std::runtime_error &) {
+    }
+}
+
 // False: it has failed as often as makes sense.
 bool Work::rewind() {
     while (journal_.rewinds_failed < failed_rewinds_max) {
         try {
             check_source(journal_);
-            if (run_pg_rewind())
+            if (run_pg_rewind()) {
+                end_on_a_record();
                 return true;
+            }
         } catch (const std::runtime_error &why) {
             if (journal_.rewinds == 0)
                 throw;

@@ -110,6 +110,11 @@ void check_source(const RejoinJournal &journal) {
     await_checkpoint(source, journal);
 }
 
+void write_a_record(const RejoinJournal &journal) {
+    Session source(with_limits(journal));
+    source.value("SELECT pg_catalog.pg_current_xact_id()"); // its commit record waits for no standby
+}
+
 // Null: it is not there, no primary, or of an older term.
 static std::optional<CloneSource> ask_candidate(const RejoinJournal &journal, const std::string &conninfo, std::string &why) {
     try {

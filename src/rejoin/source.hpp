@@ -21,6 +21,10 @@ struct CannotRewind : std::runtime_error {
 // Primary of the journal's timeline and system, with a checkpoint on that timeline (pg_rewind compares
 // checkpoints), with the rights that pg_rewind needs and parameters that this server can follow.
 void check_source(const RejoinJournal &journal);
+// pg_rewind takes the source's insert position for what has to be replayed before the server may open.  At the
+// beginning of a page that is behind the page's header, where no record ends: nothing would open here until the
+// source writes on, which an idle one does not.
+void write_a_record(const RejoinJournal &journal);
 // Directories of tablespaces that the source has are made where they are missing.
 void make_tablespace_directories(const RejoinJournal &journal);
 

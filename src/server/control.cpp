@@ -21,6 +21,8 @@ extern "C" {
 #include "access/timeline.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
 #include "miscadmin.h"
 #include "replication/walreceiver.h"
 #include "replication/walsender_private.h"
@@ -99,7 +101,27 @@ std::uint32_t replay_delay_ms(XLogRecPtr received, XLogRecPtr replayed) {
     return static_cast<std::uint32_t>(std::clamp<int64>(delay, 0, UINT32_MAX));
 }
 
-// None of the calls in here can raise: they read shared memory under spinlocks.
+// After a rewind or a base backup the data files are newer than some of the WAL; promoted before that is replayed,
+// the startup process ends the server ("WAL ends before consistent recovery point", xlogrecovery.c).  The control
+// file tells how far; once reached, it stays so for the life of this process.
+bool reaches_consistency(XLogRecPtr replayed) {
+    static bool reached = false;
+    if (reached)
+        return true;
+    bool crc_ok = false;
+    ControlFileData *control = nullptr;
+    try {
+        guarded([&] { control = get_controlfile(DataDir, &crc_ok); });
+    } catch (const BackendError &) {
+        return false; // it is looked at again with the next sample
+    }
+    reached = crc_ok && !control->backupEndRequired && XLogRecPtrIsInvalid(control->backupStartPoint) &&
+              replayed >= control->minRecoveryPoint;
+    pfree(control);
+    return reached;
+}
+
+// But for the control file, nothing that is called in here can raise: it reads shared memory under spinlocks.
 LocalState look() {
     LocalState local;
     local.in_recovery = RecoveryInProgress();
@@ -126,6 +148,7 @@ LocalState look() {
         local.position = {static_cast<Timeline>(received_timeline), static_cast<Lsn>(received)};
     else
         local.position = {static_cast<Timeline>(replayed_timeline), static_cast<Lsn>(replayed)};
+    local.promotable = reaches_consistency(replayed);
     local.streaming = pg_atomic_read_u32(&shared->stream_active) != 0;
     local.replay_lag_ms = settled ? 0 : replay_delay_ms(received, replayed);
     return local;

@@ -157,7 +157,7 @@ void NodeWorker::work() {
         woken_ = false;
         node.handle(membership_->control.sample());
     }
-    answer_failover_request();
+    answer_operator();
     take_manager_notes();
     const bool ticks = node.next_deadline() <= runtime_.now();
     if (ticks)

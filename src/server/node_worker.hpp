@@ -5,6 +5,7 @@
 
 #include "agent/agent.hpp"
 #include "control.hpp"
+#include "desk.hpp"
 #include "identity.hpp"
 #include "net/runtime.hpp"
 #include "wake_sources.hpp"
@@ -45,7 +46,8 @@ private:
     void report_rejoin();
     void write_status();
     void take_manager_notes();
-    void answer_failover_request(); // failover.cpp
+    void answer_operator();                  // operator.cpp
+    void answer_failover(const Asked &asked); // failover.cpp
 
     // node_startup.cpp
     std::string why_passive() const;

@@ -60,7 +60,7 @@ struct Snapshot {
     char primary_name[ha_name_bytes]; // empty: unknown
     char primary_host[ha_host_bytes];
     int32 primary_port;
-    bool quorum, synchronous, failover_possible, configuration_in_force;
+    bool quorum, synchronous, failover_possible, configuration_in_force, paused, handing_over;
     uint32 config_term;
     uint64 config_index;
     int32 voters, write_quorum;
@@ -103,6 +103,15 @@ struct EventRow {
 };
 
 // ---- the struct -----------------------------------------------------------------------------------
+
+// A session that got `busy` writes target and request (16 * its ticket + what), sets node_latch and polls for an
+// answer to its ticket.  The node worker takes the request back to 0, writes the texts, then the answer.
+struct OperatorDesk {
+    pg_atomic_uint32 busy, tickets, request, answer;
+    char target[ha_name_bytes];
+    char detail[ha_text_bytes];
+    char text[1024];
+};
 
 struct Shared {
     // -- fence.  Writer: node worker; its signal handlers may only write 0 to lease_until_ns.
@@ -166,15 +175,8 @@ struct Shared {
     // Result for the waiting backend: 0 pending, 1 done, 2 failed (text in the log).
     pg_atomic_uint32 bootstrap_result;
 
-    // -- ha_failover().  A session that got failover_busy writes the request (4 * its ticket + 1: what would it cost,
-    // + 2: accepted), sets node_latch and polls for an answer to its ticket.  The node worker takes the request back
-    // to 0, writes the texts, then the answer.
-    pg_atomic_uint32 failover_busy;
-    pg_atomic_uint32 failover_tickets;
-    pg_atomic_uint32 failover_request;
-    pg_atomic_uint32 failover_answer;
-    char failover_missing[ha_text_bytes];
-    char failover_text[1024];
+    // -- what operators ask (desk.hpp).
+    OperatorDesk desk;
 
     // -- slots.  Writer: manager worker (version odd while writing).
     pg_atomic_uint32 slots_version;

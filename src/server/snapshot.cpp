@@ -104,6 +104,8 @@ void fill_snapshot(const Status &status, Instant now, Snapshot *out) {
     fill_primary(status, out);
     out->quorum = status.quorum;
     out->synchronous = status.configuration.synchronous;
+    out->paused = status.configuration.paused;
+    out->handing_over = status.handing_over;
     out->failover_possible = status.failover_possible;
     out->configuration_in_force = status.configuration_in_force;
     out->config_term = raw(status.configuration.version.term);

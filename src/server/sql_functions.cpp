@@ -284,6 +284,7 @@ void add_cluster(Row *row, const Look *seen) {
                       ? nullptr
                       : psprintf("%u." UINT64_FORMAT, snapshot->config_term, snapshot->config_index));
     add_bool(row, snapshot->configuration_in_force);
+    add_bool(row, snapshot->paused);
     add_bool(row, failover);
     add_text(row, failover
                       ? nullptr

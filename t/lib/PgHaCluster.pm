@@ -331,6 +331,7 @@ sub start {
 sub bring_back {
     my ($self, $old, $new, $limit) = @_;
     $self->until_true($limit // 120, "$old streams from $new", sub { $self->streams($old, $new) });
+    $self->poll($old, 'SELECT pg_is_in_recovery()', 't', "$old lets sessions in");
     return $self->sql($old, q{SELECT count(*) > 0 FROM ha_events WHERE reason LIKE 'rewound to%'}) eq 't';
 }
 

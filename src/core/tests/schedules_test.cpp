@@ -106,6 +106,22 @@ TEST_F(Schedule, OnlyOneOfThoseAheadIsToldToStand) {
     }
 }
 
+// A rewound server whose WAL ends before what its data files need would end itself when it is promoted.
+TEST_F(Schedule, WhoseWalIsTooShortForItsDataVotesButDoesNotStand) {
+    local.promotable = false;
+    start(2);
+    hear(1, 1, Resign{false});
+    pass(seconds(5));
+    EXPECT_TRUE(sent<VoteRequest>().empty());
+    hear(3, 2, request(false, 2, local.position));
+    ASSERT_EQ(sent<VoteReply>().size(), 1u);
+    EXPECT_TRUE(sent<VoteReply>()[0].granted);
+    local.promotable = true;
+    sample();
+    pass(seconds(5));
+    EXPECT_FALSE(sent<VoteRequest>().empty());
+}
+
 // ---- promises ---------------------------------------------------------------------------------------------
 
 // A call to stand that was meant for the process before this one must not shorten the wait after a restart.
