@@ -23,6 +23,7 @@ my %faults = (
     freeze_300ms => { inject => 'freeze', what => 'frozen host, lease of 300 ms',
         settings => short_lease(300, 50) },
     clean_stop => { inject => 'request_stop', what => 'pg_ctl stop -m fast' },
+    switchover => { inject => 'switch_over', what => 'ha_switchover()' },
     # Frozen at any moment of the renewal, for about as long as the lease; often there is no failover.
     sweep => { inject => 'freeze', sweep => 1, what => 'frozen for about one lease', settings => short_lease(500, 100) },
     sweep_async => { inject => 'freeze', sweep => 1, what => 'the same, asynchronous',
@@ -48,6 +49,13 @@ sub whole_again {
     return $primary;
 }
 
+# The session may end with its server before it has the answer.
+sub PgHaCluster::switch_over {
+    my ($self, $name) = @_;
+    my (undef, undef, $err) = $self->try_sql($name, 'SELECT ha_switchover()');
+    die $err if $err =~ /HA008/;
+}
+
 sub one_round {
     my ($round) = @_;
     my $old = whole_again();
@@ -71,7 +79,7 @@ sub one_round {
         my $pid = $cluster->postmaster($old);
         $cluster->until_true(60, "$old has stopped", sub { !PgHaCluster::is_running($pid) });
     }
-    $inject eq 'freeze' ? $cluster->thaw($old) : $cluster->start($old);
+    $inject eq 'freeze' ? $cluster->thaw($old) : $inject eq 'switch_over' || $cluster->start($old);
     my $rewound = $cluster->bring_back($old, $new);
     printf STDERR "%s: round %d of %d: %s to %s, %.0f ms without writes%s\n", $fault->{what}, $round, $rounds, $old, $new, $ms,
         $rewound ? ', old primary rewound' : '';
