@@ -103,6 +103,15 @@ std::optional<Divergence> parse_divergence(const std::string &output) {
     return Divergence{*fork, *checkpoint};
 }
 
+std::optional<std::uint64_t> parse_need_mb(const std::string &output) {
+    const std::string words = "need to copy ";
+    const std::size_t at = output.find(words);
+    unsigned long long mb;
+    if (at == std::string::npos || std::sscanf(output.c_str() + at + words.size(), "%llu MB", &mb) != 1)
+        return std::nullopt;
+    return mb;
+}
+
 std::optional<Lsn> parse_redo(const std::string &output) {
     const std::string words = "desc: CHECKPOINT_";
     const std::size_t record = output.find(words), at = output.find(" redo ", record);

@@ -26,6 +26,8 @@ struct Divergence {
     Position checkpoint; // last common one: replay begins there
 };
 std::optional<Divergence> parse_divergence(const std::string &output);
+// "need to copy 51 MB (...)"
+std::optional<std::uint64_t> parse_need_mb(const std::string &output);
 // Of the checkpoint record that pg_waldump prints.
 std::optional<Lsn> parse_redo(const std::string &output);
 

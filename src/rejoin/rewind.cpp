@@ -31,6 +31,7 @@ namespace {
 
 constexpr unsigned failed_rewinds_max = 2;
 constexpr int patience_with_source = 60; // seconds
+constexpr std::uint64_t room_to_leave_mb = 64;
 
 class Work {
 public:
@@ -58,6 +59,7 @@ private:
     void end_on_a_record();
     std::vector<std::string> pg_rewind() const;
     Lsn redo_of(const Divergence &found) const;
+    void require_room(const std::string &output) const;
     std::string data() const { return journal_.data_directory; }
     std::string hidden() const { return hidden_directory(data()); }
     std::string program(const char *name) const { return journal_.program_directory + "/" + name; }
@@ -136,6 +138,16 @@ Lsn Work::redo_of(const Divergence &found) const {
     throw std::runtime_error("pg_waldump does not tell where replay begins: " + last_lines(ran.output));
 }
 
+// A rewind that runs out of space half-way leaves a server that is down.  Much of what is copied takes the place of older
+// files; how much of it cannot be told before.
+void Work::require_room(const std::string &output) const {
+    const std::optional<std::uint64_t> needed = parse_need_mb(output);
+    const std::uint64_t free = free_bytes(hidden()) >> 20;
+    if (needed && free < *needed + room_to_leave_mb)
+        throw std::runtime_error("no room to rewind: " + std::to_string(*needed) + " MB to be copied into \"" + data() + "\", " +
+                                 std::to_string(free) + " MB free");
+}
+
 bool Work::save(std::string &why) {
     check_source(journal_);
     std::vector<std::string> command = pg_rewind();
@@ -150,6 +162,7 @@ bool Work::save(std::string &why) {
         why = "pg_rewind cannot be used: " + last_lines(ran.output);
         return false;
     }
+    require_room(ran.output);
     const ControlData control = read_control_data(journal_.program_directory, hidden());
     journal_.fork = found->fork;
     journal_.aside = keep_diverged_wal(places(), journal_, control.segment_bytes, *found, redo_of(*found));
@@ -259,6 +272,9 @@ Outcome Work::take_back() {
         bring_back(data());
     }
     remove_clone_leftovers(journal_);
+    if (!journal_.aside.empty()) // that WAL is still where it was; the next attempt would set it aside again
+        remove_tree(journal_.aside);
+    journal_.aside.clear();
     journal_.failures++;
     enter(RejoinPhase::given_up);
     remove_kept(places());

@@ -20,7 +20,7 @@ void rejoin_register_callback();    // from shmem_startup_hook, in every cycle
 void rejoin_require_finished();     // before recovery: FATAL if the data directory must not be opened
 
 // -- node worker; all throw
-// When the next attempt may be made: right away, or some time after one that was given up.
+// When the next attempt may be made: right away, or some time after one that was given up by this server.
 Duration rejoin_pause();
 // Writes the request for this postmaster; with restart_after_crash off for the next one.
 void rejoin_request(const Rejoin &rejoin, const Configuration &configuration, NodeId self);

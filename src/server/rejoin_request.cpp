@@ -56,6 +56,8 @@ std::string directory_of_programs() {
 
 Duration rejoin_pause() {
     const RejoinJournal last = read_rejoin_journal(state_directory());
+    if (last.postmaster_started != PgStartTime)
+        return Duration{0}; // whoever restarted the server may have mended what was in the way
     const bool unheard = last.phase == RejoinPhase::requested; // the helper could not even begin
     if (!unheard && (last.phase != RejoinPhase::given_up || last.failures == 0))
         return Duration{0};

@@ -621,7 +621,7 @@ END {
     for my $self (@clusters) {
         $self->kill_all_nodes;
         chdir '/';
-        if ($status == 0 && Test::More->builder->is_passing) { remove_tree($self->{dir}); }
+        if ($status == 0 && Test::More->builder->is_passing) { remove_tree($self->{dir}, { error => \my $still_mounted }); }
         else {
             $self->show_logs;
             diag("everything was kept in $self->{dir}");

@@ -48,6 +48,8 @@ TEST(PgRewind, WhatItSaysOfTheDivergence) {
     ASSERT_TRUE(found);
     EXPECT_EQ((Position{tl(3), at(0x208017CC8)}), found->fork);
     EXPECT_EQ((Position{tl(2), at(0x207000060)}), found->checkpoint);
+    EXPECT_EQ(51u, parse_need_mb("a line\npg_rewind: need to copy 51 MB (total source directory size is 134 MB)\n"));
+    EXPECT_FALSE(parse_need_mb("pg_rewind: no rewind required\n"));
     EXPECT_FALSE(parse_divergence("pg_rewind: no rewind required\n"));
     EXPECT_FALSE(parse_divergence("pg_rewind: servers diverged at WAL location 2/8017CC8 on timeline 3\n"));
     EXPECT_FALSE(parse_divergence(""));
