@@ -135,6 +135,7 @@ struct Node::Impl {
     bool sync_known = false;
     std::optional<SyncRule> sync_asked;
     bool sync_pending = false;        // the answer for sync_asked is still to come
+    std::vector<SyncRule> sync_under_way; // asked since the newest answer: some processes may wait for one of these by now
     std::optional<MembershipStep> postgres_first; // waiting for PostgreSQL, then for members to catch up
     std::optional<Lsn> catch_up_to;
     std::optional<Lsn> opened_at;     // what sessions could see from the beginning; empty once it is settled
@@ -184,6 +185,8 @@ struct Node::Impl {
 
     // node_standby.cpp
     void on_heartbeat(const Message &message, const Heartbeat &heartbeat);
+    void show_configuration(NodeId former);
+    void look_for_primary_among(const std::vector<Member> &members);
     void follow(const Message &message, const Heartbeat &heartbeat);
     void promise();
     void adopt_term(Term term);
@@ -294,6 +297,7 @@ struct Node::Impl {
     void record(Configuration next, const std::string &why);
     void finish_postgres_first();
     void apply_sync();
+    bool postgres_meets(const SyncRule &recorded) const;
     bool caught_up_to(Lsn lsn, const SyncRule &rule) const;
     bool answers(NodeId id) const;
     MembershipFacts membership_facts() const;

@@ -122,7 +122,7 @@ void Node::Impl::consider_contact() {
 
 void Node::Impl::update_lease() {
     Instant until = long_ago;
-    const bool meet = rules_meet(sync_in_effect, configuration().sync) || planted(Bug::rules_not_compared);
+    const bool meet = postgres_meets(configuration().sync) || planted(Bug::rules_not_compared);
     const bool may_acknowledge = term_in_force && sync_known && meet && asked_everybody() && !handover;
     if (may_acknowledge)
         until = leases.until(configuration(), durable.self, round_sent, own_lease());
@@ -326,10 +326,17 @@ void Node::Impl::apply_sync() {
     if (sync_known && !sync_pending && sync_in_effect == rule)
         return;
     sync_pending = true;
+    sync_under_way.push_back(rule);
     ApplySync apply{rule, {}};
     for (NodeId id : rule.set)
         apply.names.push_back(name_of(id));
     out.push_back(std::move(apply));
+}
+
+// A standby is asked for every rule that its primary records, and can be elected in the middle of that.
+bool Node::Impl::postgres_meets(const SyncRule &recorded) const {
+    const auto meets = [&](const SyncRule &rule) { return rules_meet(rule, recorded); };
+    return meets(sync_in_effect) && std::all_of(sync_under_way.begin(), sync_under_way.end(), meets);
 }
 
 void Node::Impl::sync_in_effect_now(const SyncRule &rule) {
@@ -337,7 +344,10 @@ void Node::Impl::sync_in_effect_now(const SyncRule &rule) {
     confirmed = Lsn::none; // that was by the rule before
     confirmed_grew = now;
     sync_known = true;
-    sync_pending = sync_pending && !(sync_asked == rule);
+    if (sync_asked == rule) {
+        sync_pending = false;
+        sync_under_way.clear();
+    }
     if (acts()) {
         catch_up_to.reset();
         advance_configuration();

@@ -36,6 +36,8 @@ void Node::Impl::on_heartbeat(const Message &message, const Heartbeat &heartbeat
         else if (from_primary && message.term > durable.term)
             // An old record, perhaps of an old copy (I2): whom it names may all be gone.  Let the primary see it.
             send(message.from, HeartbeatReply{heartbeat.sent, false, configuration().version, own_report(false)});
+        else if (role == Role::standby && heartbeat.config_version < configuration().version)
+            show_configuration(message.from);
         return;
     }
     learn(heartbeat.self);
@@ -45,6 +47,8 @@ void Node::Impl::on_heartbeat(const Message &message, const Heartbeat &heartbeat
     // A voter that missed the newest record knows perhaps neither the candidates nor who else votes.
     if (!from_primary && admits_us)
         consider_configuration(*heartbeat.configuration, message.term);
+    else if (!from_primary && heartbeat.configuration && heartbeat.configuration->version > configuration().version)
+        look_for_primary_among(heartbeat.configuration->members);
     if (from_primary && message.term >= durable.term && Resignation{message.term, message.incarnation} > resigned)
         follow(message, heartbeat);
     else if (acts() && message.term > durable.term)
@@ -58,6 +62,22 @@ void Node::Impl::on_heartbeat(const Message &message, const Heartbeat &heartbeat
         answered_leader = answered_leader || follows;
     }
     compare_configurations(message.from, heartbeat.config_version, heartbeat.wants_reply);
+}
+
+// To one that was removed while it was away.  It is the primary's word that ends its membership, which may be a
+// server that it does not know.
+void Node::Impl::show_configuration(NodeId former) {
+    Heartbeat heartbeat = make_heartbeat(former, false);
+    heartbeat.configuration = configuration();
+    send(former, std::move(heartbeat));
+}
+
+void Node::Impl::look_for_primary_among(const std::vector<Member> &members) {
+    std::vector<Member> peers = configuration().members;
+    for (const Member &member : members)
+        if (!configuration().find(member.id))
+            peers.push_back(member);
+    out.push_back(SetPeers{std::move(peers)});
 }
 
 void Node::Impl::follow(const Message &message, const Heartbeat &heartbeat) {

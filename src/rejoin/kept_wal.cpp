@@ -159,12 +159,13 @@ std::string keep_diverged_wal(const Places &places, const RejoinJournal &journal
     const std::uint64_t first = raw(std::min(redo, found.checkpoint.lsn)) / segment_bytes;
     const std::uint64_t fork = raw(found.fork.lsn) / segment_bytes;
     const std::uint64_t end = raw(journal.own.lsn) / segment_bytes + 1; // recovery's checkpoint may lie behind our end
+    const std::uint64_t last = (raw(journal.own.lsn) - 1) / segment_bytes; // what comes after may be empty
     std::vector<std::string> all, diverged;
     for (const std::string &name : entries(wal(places))) {
         const auto segment = parse_segment(name, segment_bytes);
         if (is_history_file(name) || (segment && segment->number >= first && segment->number <= end))
             all.push_back(name);
-        if (segment && segment->number >= fork && segment->number <= end && segment->timeline >= found.fork.timeline)
+        if (segment && segment->number >= fork && segment->number <= last && segment->timeline >= found.fork.timeline)
             diverged.push_back(name);
     }
     const std::uint64_t needed = all.size() * segment_bytes + room_to_leave;

@@ -22,6 +22,7 @@
 #include "process.hpp"
 #include "progress.hpp"
 #include "source.hpp"
+#include "wal_files.hpp"
 
 #include <ctime>
 
@@ -58,7 +59,7 @@ private:
     bool run_pg_rewind();
     void end_on_a_record();
     std::vector<std::string> pg_rewind() const;
-    Lsn redo_of(const Divergence &found) const;
+    Lsn redo_of(const Divergence &found, std::uint64_t segment_bytes) const;
     void require_room(const std::string &output) const;
     std::string data() const { return journal_.data_directory; }
     std::string hidden() const { return hidden_directory(data()); }
@@ -128,10 +129,12 @@ std::vector<std::string> Work::pg_rewind() const {
             journal_.conninfo + " dbname=postgres application_name=pg_ha_rejoin"};
 }
 
-// Where replay has to begin if it begins with that checkpoint, which may be in an older segment.
-Lsn Work::redo_of(const Divergence &found) const {
-    const Ran ran = run({program("pg_waldump"), "-p", hidden() + "/pg_wal", "-t",
-                         std::to_string(raw(found.checkpoint.timeline)), "-s", to_string(found.checkpoint.lsn), "-n", "1"},
+// Where replay has to begin if it begins with that checkpoint, which may be in an older segment.  The file is named,
+// or pg_waldump looks for the segment size in any file, perhaps in one that waits, empty, for its turn.
+Lsn Work::redo_of(const Divergence &found, std::uint64_t segment_bytes) const {
+    const Position &at = found.checkpoint;
+    const Ran ran = run({program("pg_waldump"), "-p", hidden() + "/pg_wal", "-t", std::to_string(raw(at.timeline)), "-s",
+                         to_string(at.lsn), "-n", "1", segment_name({at.timeline, raw(at.lsn) / segment_bytes}, segment_bytes)},
                         Echo::off);
     if (const std::optional<Lsn> redo = parse_redo(ran.output); ran.status == 0 && redo)
         return *redo;
@@ -165,7 +168,7 @@ bool Work::save(std::string &why) {
     require_room(ran.output);
     const ControlData control = read_control_data(journal_.program_directory, hidden());
     journal_.fork = found->fork;
-    journal_.aside = keep_diverged_wal(places(), journal_, control.segment_bytes, *found, redo_of(*found));
+    journal_.aside = keep_diverged_wal(places(), journal_, control.segment_bytes, *found, redo_of(*found, control.segment_bytes));
     make_tablespace_directories(journal_);
     check_source(journal_);
     return true;

@@ -122,6 +122,50 @@ TEST_F(Schedule, WhoseWalIsTooShortForItsDataVotesButDoesNotStand) {
     EXPECT_FALSE(sent<VoteRequest>().empty());
 }
 
+// Simulator seed 8075562: of those it knows nobody is the primary, and the primary does not know it.
+TEST_F(Schedule, ARemovedMemberIsShownWhoTheMembersAre) {
+    start(2);
+    Heartbeat h;
+    h.self = report(9, 1);
+    hear(9, 1, h); // removed; its configuration is older than ours
+    ASSERT_EQ(sent<Heartbeat>().size(), 1u);
+    ASSERT_TRUE(sent<Heartbeat>()[0].configuration);
+    Heartbeat shown = sent<Heartbeat>()[0];
+    out.clear();
+    shown.configuration->version.index = 7;
+    std::erase_if(shown.configuration->members, [](const Member &m) { return m.id == id(2); }); // now it is us
+    shown.configuration->members.push_back({id(8), "n8", MemberKind::data, true, {"h", 1}, {"h", 2}, 100});
+    shown.self = report(3, 1);
+    hear(3, 1, shown);
+    ASSERT_EQ(all<SetPeers>().size(), 1u);
+    EXPECT_EQ(all<SetPeers>()[0].members.size(), 4u);
+    EXPECT_EQ(disk.configuration, three_voters()) << "that is for the primary to say";
+}
+
+// Simulator seed 8060712: elected while PostgreSQL was told looser rules that its primary had recorded one after the other.
+TEST_F(Schedule, AWinnerWaitsForTheRulesThatAreUnderWay) {
+    start(2);
+    step(SyncInEffect{disk.configuration.sync});
+    const SyncRule recorded = disk.configuration.sync;
+    for (const unsigned quorum : {1u, 2u}) { // lowered, and raised again before anything is in effect
+        Heartbeat h = primary_heartbeat(1, 1);
+        h.configuration = disk.configuration;
+        h.configuration->version.index++;
+        h.configuration->sync = quorum == 1 ? SyncRule{{id(1)}, 1} : recorded;
+        h.config_version = h.configuration->version;
+        hear(1, 1, h);
+    }
+    ASSERT_EQ(disk.configuration.sync, recorded);
+    hear(1, 1, Resign{false});
+    pass(milliseconds(8));
+    win(2);
+    open(2);
+    hear(3, 2, HeartbeatReply{now, true, disk.configuration.version, report(3, 2)});
+    EXPECT_FALSE(has_lease()) << "some processes may wait for nobody";
+    step(SyncInEffect{recorded});
+    EXPECT_TRUE(has_lease());
+}
+
 // ---- promises ---------------------------------------------------------------------------------------------
 
 // A call to stand that was meant for the process before this one must not shorten the wait after a restart.

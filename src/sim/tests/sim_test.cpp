@@ -76,6 +76,9 @@ constexpr Regression regressions[] = {
     {"WorkersActByWhatTheyFailedToSave", 17390},                // World::quorum_survives
     {"RemovedAndThenPutBack", 7000123},                         // Schedule.ARemovedMemberComesBackAsSomebodyElse
     {"RemovedAndKnowsNobodyAnyMore", 7003735},                  // Schedule.ARemovedMemberIsToldWhenItAnswersThePrimary
+    {"ElectedWhileItsRulesWereUnderWay", 8060712},              // Schedule.AWinnerWaitsForTheRulesThatAreUnderWay
+    {"ALateLookAfterTheClockStoodStill", 8023641},              // Checkers::enters_sync_set
+    {"RemovedAndTheNewPrimaryIsAStranger", 8075562},            // Schedule.ARemovedMemberIsShownWhoTheMembersAre
     {"HeardLateAfterAStandstill", 11298},        // Sync.WhoWasHeardLateIsNotLetIn
 };
 
