@@ -158,9 +158,7 @@ stage_postgres() {
     cp "$root/pg_ha.control" "$root"/pg_ha--*.sql "$stage$share/extension/"
     link_missing "$share/extension" "$stage$share/extension"
     link_missing "$share" "$stage$share"
-    for program in writer ledger; do
-        if [ -x "$build/$program" ]; then cp "$build/$program" "$stage$pg_bindir/pg_ha_$program"; fi
-    done
+    if [ -x "$build/ledger" ]; then cp "$build/ledger" "$stage$pg_bindir/pg_ha_ledger"; fi
     if [ -x "$build/pg_hactl" ]; then cp "$build/pg_hactl" "$stage$pg_bindir/"; fi
     if [ -e "$build/slow_flush.so" ]; then cp "$build/slow_flush.so" "$stage$lib/"; fi
     chmod -R a+rX "$stage"
