@@ -9,6 +9,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use PgHaCluster;
 use PgHaLedger;
+use PgHaScenes;
 use Test::More;
 use Time::HiRes qw(time sleep);
 
@@ -17,9 +18,7 @@ $cluster->start_all;
 my $ledger = PgHaLedger->new($cluster);
 $ledger->start;
 $ledger->wait(200, 'with both standbys');
-my $walsender = $cluster->sql('london', q{SELECT pid FROM pg_stat_replication WHERE application_name = 'paris'});
-kill 'STOP', $walsender or die "cannot stop the walsender for paris: $!";
-$ledger->wait(1000, 'that only rome has received');
+only_rome_receives($cluster, $ledger);
 
 $cluster->kill_everything('rome');
 $cluster->hold_recovery('rome');

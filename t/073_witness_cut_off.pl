@@ -16,12 +16,7 @@ plan(skip_all => $why_not) if defined $why_not;
 
 my $cluster = PgHaNetwork->new(nodes => [qw(london paris athens)], files => ['pg_ha_witness'],
     settings => "pg_ha.lease_duration = '1s'\npg_ha.fence_wait = '300ms'\n");
-$cluster->start_first;
-add_witness($cluster, 'athens');
-start_witness($cluster, 'athens');
-$cluster->clone('paris', 'london');
-$cluster->start('paris');
-wait_voters($cluster, 'london', 3);
+start_two_and_witness($cluster);
 
 sub all_well {
     my ($primary) = @_;

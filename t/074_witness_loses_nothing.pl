@@ -15,12 +15,7 @@ use Time::HiRes qw(time sleep);
 
 my $cluster = PgHaCluster->new(nodes => [qw(london paris)], files => ['pg_ha_witness'], limit => 600,
     settings => "pg_ha.lease_duration = '1s'\n");
-$cluster->start_first;
-add_witness($cluster, 'athens');
-start_witness($cluster, 'athens');
-$cluster->clone('paris', 'london');
-$cluster->start('paris');
-wait_voters($cluster, 'london', 3);
+start_two_and_witness($cluster);
 
 $cluster->start_writer;
 $cluster->wait_writes(200, 'all there');

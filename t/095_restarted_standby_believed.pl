@@ -9,6 +9,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use PgHaCluster;
 use PgHaNegative;
+use PgHaScenes;
 use Time::HiRes qw(time sleep);
 
 negative_control(
@@ -16,9 +17,7 @@ negative_control(
     finds => 'lost',
     scenario => sub {
         my ($cluster, $ledger) = @_;
-        my $walsender = $cluster->sql('london', q{SELECT pid FROM pg_stat_replication WHERE application_name = 'paris'});
-        kill 'STOP', $walsender;
-        $ledger->wait(1000, 'that only rome has received');
+        only_rome_receives($cluster, $ledger);
         $cluster->kill_everything('rome');
         $cluster->hold_recovery('rome');
         $cluster->launch('rome');

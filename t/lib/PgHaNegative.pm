@@ -14,9 +14,10 @@ use Test::More;
 
 our @EXPORT = qw(negative_control);
 
-# scenario: called with cluster and ledger, answers the name of the last primary.
+# scenario: called with cluster and ledger, answers the name of the last primary, and what it has counted itself.
 # without: what is planted for the control; with: what is planted for the comparison, else nothing.
-# finds: 'lost' or 'double_acks'.  rounds: how often the control may be repeated until it is found.
+# finds: 'lost', 'double_acks' or one of the scenario's own counts.  rounds: how often the control may be repeated
+# until it is found.  cluster, ledger: options of theirs.
 sub negative_control {
     my (%control) = @_;
     my $bindir = $ENV{PG_HA_PLANTED_BINDIR} // '';
@@ -36,12 +37,12 @@ sub negative_control {
 sub one_run {
     my ($bindir, $bugs, %control) = @_;
     local $ENV{PG_HA_PLANTED_BUG} = $bugs;
-    my $cluster = PgHaCluster->new(bindir => $bindir, settings => $control{settings});
+    my $cluster = PgHaCluster->new(bindir => $bindir, settings => $control{settings}, %{ $control{cluster} // {} });
     $cluster->start_all;
-    my $ledger = PgHaLedger->new($cluster);
+    my $ledger = PgHaLedger->new($cluster, %{ $control{ledger} // {} });
     $ledger->start;
     $ledger->wait(200, 'before the fault');
-    my $primary = $control{scenario}->($cluster, $ledger);
+    my ($primary, %counted) = $control{scenario}->($cluster, $ledger);
     # A defect may leave it without standbys that confirm what it has.  Without pg_ha it shows that.
     $ledger->stop;
     $cluster->kill_everything($_) for grep { PgHaCluster::is_running($cluster->postmaster($_)) } $cluster->names;
@@ -50,7 +51,7 @@ sub one_run {
     my (undef, $found, $err) = $ledger->count($primary);
     note("planted: $bugs; lost $found->{lost}, double $found->{double_acks} of $found->{acknowledged}\n$err");
     $cluster->end;
-    return $found;
+    return { %$found, %counted };
 }
 
 1;

@@ -11,7 +11,7 @@ use warnings;
 use Exporter 'import';
 use File::Copy qw(copy);
 
-our @EXPORT = qw(add_witness write_witness_config start_witness stop_witness witness_directory wait_voters run_witness);
+our @EXPORT = qw(add_witness write_witness_config start_witness stop_witness start_two_and_witness witness_directory wait_voters run_witness);
 
 sub witness_directory {
     my ($cluster, $name) = @_;
@@ -67,6 +67,17 @@ sub stop_witness {
     my $pid = $cluster->postmaster($name);
     kill 'TERM', $pid;
     $cluster->until_true(10, "$name has stopped", sub { !PgHaCluster::is_running($pid) });
+}
+
+# London, the primary, paris and the witness athens: three voters.
+sub start_two_and_witness {
+    my ($cluster) = @_;
+    $cluster->start_first;
+    add_witness($cluster, 'athens');
+    start_witness($cluster, 'athens');
+    $cluster->clone('paris', 'london');
+    $cluster->start('paris');
+    wait_voters($cluster, 'london', 3);
 }
 
 # Run it in the foreground with these arguments: (status, stdout, stderr).

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: PostgreSQL
+#
+# Faults that more than one file needs: a test, and the negative control of what it tests.  Each is called with a
+# running cluster whose primary is london, and leaves it after the fault.
+package PgHaScenes;
+
+use strict;
+use warnings;
+use Exporter qw(import);
+use PgHaCluster;
+use PgHaSession;
+use Time::HiRes qw(time sleep);
+
+our @EXPORT = qw(only_rome_receives die_with_unflushed_wal die_within_a_record);
+
+# From now on rome alone confirms what is acknowledged.
+sub only_rome_receives {
+    my ($cluster, $ledger) = @_;
+    my $walsender = $cluster->sql('london', q{SELECT pid FROM pg_stat_replication WHERE application_name = 'paris'});
+    kill 'STOP', $walsender or die "cannot stop the walsender for paris: $!";
+    $ledger->wait(1000, 'that only rome has received');
+}
+
+# The primary's postmaster dies while both standbys, whose disks are slow, have received WAL that they have not
+# flushed: its node worker resigns, so they vote within milliseconds.  Answers: the new primary, its follower, and whether that one had WAL which the new primary lacks.
+sub die_with_unflushed_wal {
+    my ($cluster, $ledger, $library) = @_;
+    {
+        local $ENV{LD_PRELOAD} = $library;
+        local $ENV{PG_HA_SLOW_FLUSH_US} = 30_000;
+        for my $name (qw(paris rome)) {
+            $cluster->stop($name);
+            $cluster->start($name);
+        }
+    }
+    $cluster->wait_standby_of($_, 'london') for qw(paris rome);
+    $cluster->wait_ready('london');
+    $ledger->wait(300, 'before the kill');
+    my %offset = map { $_ => $cluster->log_size($_) } qw(paris rome);
+    $cluster->kill_postmaster('london');
+    my $new = $cluster->wait_primary(qw(paris rome));
+    my ($follower) = grep { $_ ne $new } qw(paris rome);
+    $cluster->wait_standby_of($follower, $new, 120);
+    return ($new, $follower, $cluster->log_text($follower, $offset{$follower}) =~ /diverged from/ ? 1 : 0);
+}
+
+# The primary dies while it writes a record that is longer than a WAL segment, when both standbys have received its
+# beginning and the segments after it.  Answers how many bytes of it they have.
+sub die_within_a_record {
+    my ($cluster) = @_;
+    my $session = PgHaSession->new($cluster, 'port=' . $cluster->node('london')->{port} . ' user=postgres');
+    my $backend = $session->ask('SELECT pg_backend_pid()');
+    my $start;
+    for my $attempt (1 .. 10) {
+        $start = $cluster->sql('london', 'SELECT pg_switch_wal(), pg_current_wal_insert_lsn()') =~ s/.*\|//r;
+        my $before = newest_segment($cluster);
+        $session->begin(q{SELECT length(pg_logical_emit_message(false, 'long', repeat('x', 300000000))::text)});
+        my $end = time + 20;
+        1 while time < $end && newest_segment($cluster) le $before && !defined $session->answer(0);
+        kill 'STOP', $backend or die "cannot stop the backend: $!";
+        last unless defined $session->answer(0.3);
+        kill 'CONT', $backend;    # too late: it was done
+    }
+    my $received = "SELECT pg_last_wal_receive_lsn() - '$start'";
+    $cluster->until_true(30, 'both standbys have a part of the record',
+        sub { 2 == grep { $cluster->sql($_, $received) > 4_000_000 } qw(paris rome) });
+    my $bytes = $cluster->sql('paris', $received);
+    $cluster->kill_everything('london');
+    return $bytes;
+}
+
+sub newest_segment {
+    my ($cluster) = @_;
+    opendir my $dir, $cluster->data('london') . '/pg_wal' or die "pg_wal: $!";
+    my ($newest) = sort { $b cmp $a } grep { /^[0-9A-F]{24}$/ } readdir $dir;
+    return $newest;
+}
+
+1;
