@@ -4,6 +4,8 @@
 // key: 0600 or 0400, owned by the server's user, and never shown in a setting, log line or error.
 #include "runtime.hpp"
 
+#include "agent/files.hpp"
+
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
@@ -24,10 +26,6 @@ constexpr std::size_t cluster_digits = 32;
 constexpr std::size_t secret_digits = 64;
 constexpr std::size_t file_bytes = 8 + cluster_digits + 1 + 7 + secret_digits + 1;
 
-[[noreturn]] void fail(const std::string &what, const std::string &path) {
-    throw std::system_error(errno, std::generic_category(), "could not " + what + " \"" + path + "\"");
-}
-
 void fill_random(void *data, std::size_t size) {
     auto *bytes = static_cast<unsigned char *>(data);
     while (size > 0) {
@@ -40,21 +38,6 @@ void fill_random(void *data, std::size_t size) {
         size -= static_cast<std::size_t>(n);
     }
 }
-
-class Fd {
-public:
-    explicit Fd(int fd) : fd_(fd) {}
-    ~Fd() {
-        if (fd_ >= 0)
-            ::close(fd_);
-    }
-    Fd(const Fd &) = delete;
-    Fd &operator=(const Fd &) = delete;
-    int get() const { return fd_; }
-
-private:
-    int fd_;
-};
 
 std::string hexadecimal(const std::array<std::uint8_t, 32> &bytes) {
     constexpr char digits[] = "0123456789abcdef";
@@ -107,14 +90,6 @@ bool parse(std::string_view text, ClusterSecret &out) {
     return out.cluster != no_cluster;
 }
 
-void sync_directory_of(const std::string &path) {
-    const std::size_t slash = path.rfind('/');
-    const std::string directory = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
-    const Fd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (fd.get() < 0 || ::fsync(fd.get()) != 0)
-        fail("fsync directory", directory);
-}
-
 } // namespace
 
 ClusterSecret make_secret() {
@@ -140,7 +115,8 @@ void write_secret(const std::string &path, const ClusterSecret &secret) {
         errno = error;
         fail("write cluster secret file", path);
     }
-    sync_directory_of(path);
+    if (!sync_directory(parent_of(path)))
+        fail("fsync directory", parent_of(path));
 }
 
 ClusterSecret read_secret(const std::string &path) {

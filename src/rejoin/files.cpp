@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: PostgreSQL
 #include "files.hpp"
 
+#include "agent/files.hpp"
 #include "process.hpp"
 
 #include <algorithm>
@@ -20,32 +21,18 @@ namespace pg_ha::rejoin {
 
 namespace {
 
-[[noreturn]] void fail(const std::string &what, const std::string &path) {
-    throw std::system_error(errno, std::generic_category(), "could not " + what + " \"" + path + "\"");
+int open_file(const std::string &path, int flags, unsigned mode = 0) {
+    const int fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+    if (fd < 0)
+        fail("open", path);
+    return fd;
 }
-
-class Fd {
-public:
-    Fd(const std::string &path, int flags, unsigned mode = 0) : fd_(::open(path.c_str(), flags | O_CLOEXEC, mode)) {
-        if (fd_ < 0)
-            fail("open", path);
-    }
-    ~Fd() { ::close(fd_); }
-    Fd(const Fd &) = delete;
-    Fd &operator=(const Fd &) = delete;
-    int get() const { return fd_; }
-
-private:
-    int fd_;
-};
 
 constexpr std::size_t piece_bytes = 256 * 1024;
 
 bool only_zeros(const char *data, std::size_t size) {
     return size == 0 || (data[0] == 0 && std::memcmp(data, data + 1, size - 1) == 0);
 }
-
-std::string parent_of(const std::string &path) { return path.substr(0, path.rfind('/')); }
 
 void sync(int fd, const std::string &path) {
     if (::fsync(fd) != 0)
@@ -129,7 +116,7 @@ void make_directory(const std::string &path, unsigned mode) {
 void copy_file(const std::string &from, const std::string &to) {
     const std::string temporary = to + ".partial";
     {
-        const Fd in(from, O_RDONLY), out(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        const Fd in(open_file(from, O_RDONLY)), out(open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600));
         const off_t size = static_cast<off_t>(size_of(from));
         if (const int error = size == 0 ? 0 : ::posix_fallocate(out.get(), 0, size)) {
             errno = error;
@@ -164,7 +151,7 @@ void link_file(const std::string &from, const std::string &to) {
 void write_file(const std::string &path, const std::string &text) {
     const std::string temporary = path + ".partial";
     {
-        const Fd out(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        const Fd out(open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0600));
         write_all(out.get(), text.data(), text.size(), temporary);
         sync(out.get(), temporary);
     }
@@ -208,7 +195,7 @@ void remove_tree(const std::string &path) {
 }
 
 void sync_directory(const std::string &path) {
-    const Fd fd(path, O_RDONLY | O_DIRECTORY);
+    const Fd fd(open_file(path, O_RDONLY | O_DIRECTORY));
     sync(fd.get(), path);
 }
 
