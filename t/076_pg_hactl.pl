@@ -101,6 +101,8 @@ sub interrupt {
     ok(-e "$rome/pg_hactl.clone" && !-e "$rome/PG_VERSION", "SIG$signal leaves an unfinished clone");
     my ($status, undef, $err) = PgHaCluster::run_command(20, "$cluster->{bindir}/postgres", '-D', $rome);
     isnt($status, 0, '... which PostgreSQL does not open');
+    my $marker = do { local (@ARGV, $/) = "$rome/pg_hactl.clone"; <> };
+    like($marker, qr{^tablespace\S* \S+/space-rome$}m, '... and which knows what it made');
     $cluster->until_true(20, 'no process of the copy is left', sub { $cluster->sql('london', $copies) eq '0' });
     return do { local (@ARGV, $/) = $log; <> // '' };
 }
@@ -133,9 +135,23 @@ $cluster->until_true(60, 'the copy has begun', sub { -s "$cluster->{dir}/first.l
 kill 'STOP', $first;
 $ctl->says(1, qr{another pg_hactl clone is at work}, 'two clones into one directory', $ctl->clone('rome', $london));
 kill 'KILL', $first;
+$cluster->until_true(20, 'no process of the copy is left', sub { $cluster->sql('london', $copies) eq '0' });
+
+# the connection is lost
+my $lost = $ctl->start("$cluster->{dir}/lost.log", $ctl->clone('rome', $london, '--rate', '2M', mapping('london', 'rome')));
+$cluster->until_true(60, 'the connections of the copy are ended',
+    sub { -e "$rome/pg_hactl.copy/base/1" && $cluster->sql('london', "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_replication WHERE application_name = 'pg_hactl'") >= 1 });
+$cluster->until_true(20, 'it ends', sub { !PgHaCluster::is_running($lost) });
+like(do { local (@ARGV, $/) = "$cluster->{dir}/lost.log"; <> }, qr{pg_basebackup failed: .*HINT:  What had been copied is removed}s, 'a lost connection: it says so');
+ok(!-e $rome && !glob("$cluster->{dir}/space-rome/PG_*"), '... and what had been copied is removed');
+
+interrupt('KILL');
 $ctl->says(0, qr{ready to join as "rome".*removing what an interrupted clone left}s, 'the next run begins anew, from the standby',
     $ctl->clone('rome', $london, '--source', 'paris', mapping('paris', 'rome')));
 ok(-e "$rome/backup_label" && do { local (@ARGV, $/) = "$rome/backup_label"; <> } =~ /BACKUP FROM: standby/, 'the copy is the standby\'s');
+PgHaCluster::write_file("$rome/pg_hactl.clone", "killed when all was done but this file\n");
+$ctl->says(0, qr{is complete already}, 'a clone that was whole when it was killed is not made again', $ctl->clone('rome', $london));
+ok(!-e "$rome/pg_hactl.clone" && -e "$rome/PG_VERSION", '... and is only finished');
 $cluster->start('rome');
 $cluster->wait_standby_of('rome', 'london');
 $cluster->wait_ready('london');

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: PostgreSQL
 #
 # pg_hactl status, watch and diverged: what they show of a cluster that is whole, hurt, headless or gone, and
-# of WAL that was set aside; and pg_hactl clone --restored, which adopts a backup of this cluster and no other.
+# of WAL that was set aside; pg_hactl clone --restored, which adopts a backup of this cluster and no other; and
+# a clone whose configuration lies outside its data directory, as Debian's does.
 use strict;
 use warnings;
 use FindBin;
@@ -11,7 +12,7 @@ use PgHaCluster;
 use PgHaCtl;
 use Test::More;
 
-my $cluster = PgHaCluster->new(limit => 420, nodes => [qw(london paris rome oslo)]);
+my $cluster = PgHaCluster->new(limit => 420, nodes => [qw(london paris rome oslo turin)]);
 my $ctl = PgHaCtl->new($cluster);
 my @three = qw(london paris rome);
 my $all = $ctl->conninfo(@three);
@@ -107,6 +108,38 @@ for my $case (['a timeline that is newer', "START TIMELINE: 99", qr{newer than t
     $ctl->says(1, $pattern, "--restored: $what", @adopt);
 }
 unlink "$oslo/backup_label";
+
+# ---- a configuration outside the data directory ------------------------------------------------------------------
+my $turin = $cluster->node('turin');
+my $etc = "$cluster->{dir}/etc";
+mkdir $etc or die $!;
+PgHaCluster::write_file("$etc/pg_hba.conf", "host all,replication all 127.0.0.1/32 trust\n");
+my $peers = join ', ', map { "127.0.0.1:$cluster->{nodes}{$_}{peer_port}" } $cluster->names;
+my %outside = (port => $turin->{port}, listen_addresses => '127.0.0.1', unix_socket_directories => '', fsync => 'off', data_directory => $turin->{data},
+    hba_file => "$etc/pg_hba.conf", shared_preload_libraries => 'pg_ha', 'pg_ha.node_name' => 'turin', 'pg_ha.port' => $turin->{peer_port},
+    'pg_ha.listen_addresses' => '127.0.0.1', 'pg_ha.advertise_address' => '127.0.0.1', 'pg_ha.peers' => $peers,
+    'pg_ha.replication_conninfo' => 'user=postgres');
+my @outside = ('clone', '-D', $turin->{data}, '--from', $all, '--no-sync', '--config-file', "$etc/postgresql.conf");
+sub configure {
+    my %settings = (%outside, @_);
+    PgHaCluster::write_file("$etc/postgresql.conf", join '', map { "$_ = '$settings{$_}'\n" } sort keys %settings);
+}
+$ctl->says(1, qr{does not exist}, 'no configuration file', @outside);
+for my $case ([shared_preload_libraries => '', qr{does not load pg_ha}], [data_directory => '/elsewhere', qr{belongs to data directory "/elsewhere"}],
+    [max_connections => 10, qr{max_connections of the new server is 10}], [wal_level => 'minimal', qr{wal_level of the new server is minimal}],
+    ['pg_ha.node_name' => 'paris', qr{has a member "paris" already}], [port => $cluster->node('paris')->{port}, qr{where member "paris" is}]) {
+    my ($name, $value, $pattern) = @$case;
+    configure($name, $value);
+    $ctl->says(1, $pattern, "$name = '$value'", @outside);
+}
+ok(!-e $turin->{data}, '... and nothing was written');
+configure();
+$ctl->says(0, qr{ready to join as "turin".*config_file=\Q$etc\E/postgresql\.conf}s, 'a clone with a configuration of its own', @outside);
+$auto = do { local (@ARGV, $/) = "$turin->{data}/postgresql.auto.conf"; <> };
+unlike($auto, qr{^(pg_ha\.|port|primary_)}m, 'nothing that stands there is written a second time');
+$turin->{command} = ["$cluster->{bindir}/postgres", '-D', $turin->{data}, '-c', "config_file=$etc/postgresql.conf"];
+$cluster->start('turin');
+$cluster->wait_standby_of('turin', $new, 120);
 
 # ---- no primary -------------------------------------------------------------------------------------------------
 my @dead = grep { $_ ne $other } @three;

@@ -104,6 +104,18 @@ void CloneTarget::lock() {
             throw Failure("another pg_hactl clone is at work in \"" + directory_ + "\"");
         wait_a_second();
     }
+    // Whoever held it may have removed the file, and then it is not the marker any more.
+    struct stat ours, there;
+    if (::fstat(fd_, &ours) != 0 || ::stat(marker_.c_str(), &there) != 0 || ours.st_ino != there.st_ino)
+        throw Failure("another pg_hactl clone in \"" + directory_ + "\" has just ended");
+}
+
+void CloneTarget::check_nothing_else() const {
+    std::vector<std::string> rest = contents(directory_);
+    std::erase(rest, "pg_hactl.clone");
+    if (!rest.empty())
+        throw Failure("directory \"" + directory_ + "\" contains \"" + rest.front() + "\", which pg_hactl did not make",
+                      "Remove it yourself, if nobody needs it, or name another directory.");
 }
 
 void CloneTarget::note(const std::string &line) {
@@ -134,11 +146,7 @@ void CloneTarget::remove_leftovers() {
         remove_tree(directory_ + "/" + name);
     moved_.clear();
     tablespaces_.clear();
-    std::vector<std::string> rest = contents(directory_);
-    std::erase(rest, "pg_hactl.clone");
-    if (!rest.empty())
-        throw Failure("directory \"" + directory_ + "\" contains \"" + rest.front() + "\", which pg_hactl did not make",
-                      "Remove it yourself, if nobody needs it, or name another directory.");
+    check_nothing_else();
 }
 
 void CloneTarget::begin(const std::vector<std::string> &tablespaces) {
@@ -150,6 +158,7 @@ void CloneTarget::begin(const std::vector<std::string> &tablespaces) {
     }
     if (fd_ < 0)
         lock();
+    check_nothing_else();
     if (::ftruncate(fd_, 0) != 0)
         fail("write", marker_);
     note("Made by pg_hactl clone, which has not finished: run it again, or remove this directory.");

@@ -37,6 +37,7 @@ public:
 private:
     void read_marker();
     void lock();
+    void check_nothing_else() const;
     void note(const std::string &line); // durable when it returns
     void remove_tablespace(const std::string &place, bool made_by_us);
 

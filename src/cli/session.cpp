@@ -69,7 +69,7 @@ Session::Session(Conninfo conninfo, Kind kind) : conninfo_(std::move(conninfo)),
         return;
     // Nobody else's functions may answer; and a server that hangs must not hold us for ever.
     value("SELECT pg_catalog.set_config('search_path', '', false)");
-    value("SELECT pg_catalog.set_config('statement_timeout', '60s', false)");
+    value("SELECT pg_catalog.set_config('statement_timeout', '300s', false)");
 }
 
 Session::~Session() = default;
