@@ -145,8 +145,9 @@ std::string start_command(const std::string &data_directory, const std::string &
 
 std::optional<std::string> read_setting(const std::string &config_file, const std::string &name) {
     const std::string directory = config_file.substr(0, config_file.rfind('/'));
+    // Before the clone is made it would log that there is no postgresql.auto.conf.
     const rejoin::Ran ran = rejoin::run({program_directory() + "/postgres", "-C", name, "-D", directory, "-c",
-                                         "config_file=" + config_file},
+                                         "config_file=" + config_file, "-c", "log_min_messages=fatal"},
                                         rejoin::Echo::off);
     if (ran.status != 0) {
         if (ran.output.find("unrecognized configuration parameter \"" + name + "\"") != std::string::npos)

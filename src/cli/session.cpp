@@ -6,6 +6,7 @@
 #include <libpq-fe.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace pg_ha::cli {
 
@@ -53,7 +54,8 @@ std::optional<std::string> Answer::get(std::size_t row, const std::string &colum
 }
 
 Session::Session(Conninfo conninfo, Kind kind) : conninfo_(std::move(conninfo)), connection_(nullptr, ::PQfinish) {
-    conninfo_.set_default("connect_timeout", "5");
+    if (!std::getenv("PGCONNECT_TIMEOUT"))
+        conninfo_.set_default("connect_timeout", "5");
     conninfo_.set_default("application_name", "pg_hactl");
     if (kind == Kind::replication)
         conninfo_.set("replication", "true");

@@ -16,6 +16,7 @@ sub new {
 # (exit status, standard output, messages)
 sub run {
     my ($self, @arguments) = @_;
+    local $ENV{PGCONNECT_TIMEOUT} = 30;    # a busy machine is no subject here
     return PgHaCluster::run_command(120, $self->{program}, @arguments);
 }
 
@@ -25,6 +26,17 @@ sub says {
     my ($got, $out, $err) = $self->run(@arguments);
     ok($got == $status && "$out$err" =~ $pattern, $what)
         or diag("pg_hactl @arguments\nended with status $got, expected $status and $pattern:\n$out$err");
+    return $out;
+}
+
+# The same as soon as the cluster lets it: a busy machine may elect now and then.
+sub comes_to_say {
+    my ($self, $status, $pattern, $what, @arguments) = @_;
+    my ($got, $out, $err);
+    my $end = time + 90;
+    do { ($got, $out, $err) = $self->run(@arguments) } until ($got == $status && "$out$err" =~ $pattern) || time > $end;
+    ok($got == $status && "$out$err" =~ $pattern, $what)
+        or diag("pg_hactl @arguments\nended at last with status $got, expected $status and $pattern:\n$out$err");
     return $out;
 }
 
