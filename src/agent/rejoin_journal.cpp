@@ -100,6 +100,8 @@ void set(RejoinJournal &j, const std::string &name, const std::string &value) {
         j.program_directory = value;
     else if (name == "system_identifier")
         j.system_identifier = number<std::uint64_t>(value);
+    else if (name == "clone")
+        j.clone = value;
     else if (name == "leader")
         j.leader = value;
     else if (name == "conninfo")
@@ -147,6 +149,8 @@ std::string to_text(const RejoinJournal &j) {
     add("config_file", j.config_file);
     add("program_directory", j.program_directory);
     add("system_identifier", std::to_string(j.system_identifier));
+    if (!j.clone.empty()) // a helper that does not know the name must still understand the other requests
+        add("clone", j.clone);
     add("leader", j.leader);
     add("conninfo", j.conninfo);
     add("term", std::to_string(raw(j.term)));

@@ -48,6 +48,7 @@ struct RejoinJournal {
     std::int64_t postmaster_started = 0;
     std::string data_directory, config_file, program_directory;
     std::uint64_t system_identifier = 0;
+    std::string clone;    // why nothing but a clone helps; empty: rewind if possible
     std::string leader;   // name of the primary to follow
     std::string conninfo; // how to reach it
     Term term = Term::none;

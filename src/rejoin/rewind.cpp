@@ -89,6 +89,11 @@ void Work::wait_for(const std::string &what) {
 
 // False: there is a primary, but pg_rewind cannot work with it, and `why` says why not.
 bool Work::request(std::string &why) {
+    if (!journal_.clone.empty()) {
+        why = journal_.clone;
+        find_clone_source(journal_);
+        return false;
+    }
     say("rewinding to timeline " + std::to_string(raw(journal_.timeline)) + " of " + journal_.leader + ", own WAL ends at " +
         to_string(journal_.own));
     try {

@@ -40,6 +40,7 @@ namespace {
 
 constexpr Duration nudge_first = milliseconds(5);
 constexpr Duration nudge_last = milliseconds(1000);
+constexpr Duration nudge_missing = milliseconds(5000); // the primary has no more of the WAL that is needed
 constexpr Duration stale_patience = milliseconds(20);
 constexpr Duration promotion_poll = milliseconds(1);
 constexpr Duration settle_poll = milliseconds(2);       // sessions wait for it
@@ -256,6 +257,7 @@ void ServerControl::open_gate(const OpenGate &upstream) {
         return; // the stream goes on
     }
     shut_gate();
+    pg_atomic_write_u32(&shared->stream_lacks_wal, 0); // another primary may have what the last one had not
     // Every opening gets a version of its own, so a connection made before the gate was shut is over.
     const uint32 writing = pg_atomic_read_u32(&shared->upstream_version) | 1;
     pg_atomic_write_u32(&shared->upstream_version, writing);
@@ -443,12 +445,13 @@ void ServerControl::poll_walreceiver(Instant now) {
         nudge_at_ = never;
         return;
     }
+    const Duration pause = pg_atomic_read_u32(&shared->stream_lacks_wal) != 0 ? nudge_missing : nudge_after_;
     if (nudge_at_ == never)
-        nudge_at_ = now + nudge_after_;
+        nudge_at_ = now + pause;
     if (now < nudge_at_)
         return;
     WakeupRecovery();
-    nudge_at_ = now + nudge_after_;
+    nudge_at_ = now + pause;
     nudge_after_ = std::min(nudge_after_ * 2, nudge_last);
 }
 

@@ -27,6 +27,7 @@ extern "C" {
 #include "replication/walreceiver.h"
 #include "storage/ipc.h"
 #include "storage/pmsignal.h"
+#include "utils/memutils.h"
 #include "utils/wait_event.h"
 }
 
@@ -57,6 +58,7 @@ WalReceiverConn *connection = nullptr;
 uint32 connection_version = 0; // upstream_version it was made for
 TimeLineID primary_timeline = 0;
 bool exit_callback_registered = false;
+char first_segment[MAXFNAMELEN]; // name of the WAL file that the stream begins with
 
 void wake_node_worker() {
     Latch *latch = shared->node_latch;
@@ -231,6 +233,9 @@ bool gated_startstreaming(WalReceiverConn *conn, const WalRcvStreamOptions *opti
         leave("another primary is to be followed");
     WalRcvStreamOptions from = *options;
     from.startpoint = Min(from.startpoint, segment_of_replay());
+    XLogSegNo segment;
+    XLByteToSeg(from.startpoint, segment, wal_segment_size);
+    XLogFileName(first_segment, from.proto.physical.startpointTLI, segment, wal_segment_size);
     bool streaming = stock.walrcv_startstreaming(conn, &from);
     if (streaming) {
         pg_atomic_write_u64(&shared->stream_heard_ns, boot_now_ns());
@@ -240,12 +245,41 @@ bool gated_startstreaming(WalReceiverConn *conn, const WalRcvStreamOptions *opti
     return streaming;
 }
 
+// The primary has ended the stream with an error.  If it names the file that the stream should begin with, it
+// cannot read it: it "has already been removed", in whatever language.  The primary may know it by the
+// number of a later timeline, so only the rest of the name counts.
+void note_missing_wal() {
+    MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
+    ErrorData *error = CopyErrorData();
+    if (error->message && strstr(error->message, first_segment + 8))
+        pg_atomic_fetch_add_u32(&shared->stream_lacks_wal, 1);
+    FreeErrorData(error);
+    MemoryContextSwitchTo(before);
+}
+
+int receive_or_note(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd) {
+    volatile int length = 0;
+    PG_TRY();
+    {
+        length = stock.walrcv_receive(conn, buffer, wait_fd);
+    }
+    PG_CATCH();
+    {
+        note_missing_wal();
+        PG_RE_THROW();
+    }
+    PG_END_TRY();
+    if (length > 0 && (*buffer)[0] == 'w' && pg_atomic_read_u32(&shared->stream_lacks_wal) != 0)
+        pg_atomic_write_u32(&shared->stream_lacks_wal, 0);
+    return length;
+}
+
 int gated_receive(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd) {
     if (conn != connection)
         return stock.walrcv_receive(conn, buffer, wait_fd);
     if (!connection_is_valid())
         leave("the gate was shut");
-    int length = stock.walrcv_receive(conn, buffer, wait_fd);
+    int length = receive_or_note(conn, buffer, wait_fd);
     if (length > 0)
         pg_atomic_write_u64(&shared->stream_heard_ns, boot_now_ns());
     else if (length < 0) {

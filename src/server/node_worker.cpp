@@ -160,8 +160,10 @@ void NodeWorker::work() {
     answer_operator();
     take_manager_notes();
     const bool ticks = node.next_deadline() <= runtime_.now();
-    if (ticks)
+    if (ticks) {
         node.tick(); // samples as well
+        look_for_missing_wal();
+    }
     keep_network_current();
     if (bootstrap_)
         finish_bootstrap();
@@ -183,13 +185,11 @@ void NodeWorker::take_manager_notes() {
 
 namespace {
 
-// This server shows what keeps it from keeping WAL for the others; they have it from nobody else.
-void add_slots_alarm(Status &status) {
-    char alarm[ha_text_bytes];
-    read_slots_alarm(&alarm);
-    if (alarm[0] == '\0')
+// What the core does not know of; only this server shows it.
+void add_to_reason(Status &status, const std::string &what) {
+    if (what.empty())
         return;
-    status.reason += (status.reason.empty() ? "" : "; ") + std::string(alarm);
+    status.reason += (status.reason.empty() ? "" : "; ") + what;
     for (MemberStatus &member : status.members)
         if (member.self)
             member.report.reason = status.reason;
@@ -201,7 +201,10 @@ void NodeWorker::write_status() {
     const Instant now = runtime_.now();
     if (agent()) {
         Status status = agent()->status();
-        add_slots_alarm(status);
+        char alarm[ha_text_bytes];
+        read_slots_alarm(&alarm);
+        add_to_reason(status, alarm);
+        add_to_reason(status, missing_wal_);
         if (const std::string &why = membership_->identity.why_new; status.role == Role::joining && !why.empty())
             status.reason += "; its state was not usable: " + why;
         fill_snapshot(status, now, snapshot_.get());
@@ -267,30 +270,32 @@ void NodeWorker::demote_if_asked() {
 
 // The cycle that follows runs the helper before recovery begins (rejoin_postmaster.cpp).
 void NodeWorker::rejoin_if_asked() {
-    if (!agent() || !membership_->control.wanted_rejoin())
+    if (!agent() || !(membership_->control.wanted_rejoin() || clone_))
         return;
     const Instant now = runtime_.now();
     if (rejoin_due_ != never && now < rejoin_due_)
         return;
-    const Rejoin &wanted = *membership_->control.wanted_rejoin();
+    const bool rewind = membership_->control.wanted_rejoin().has_value();
+    const Rejoin &wanted = rewind ? *membership_->control.wanted_rejoin() : *clone_;
+    const std::string what = rewind ? "to be rewound to the history of " + wanted.leader_name : "to be cloned anew: " + clone_because_;
     try {
-        const Duration pause = rejoin_pause();
+        const Duration pause = rejoin_pause(!rewind);
         rejoin_due_ = now + std::max<Duration>(pause, retry_every);
         if (pause > Duration{0})
             return;
-        rejoin_request(wanted, agent()->durable().configuration, agent()->durable().self);
+        rejoin_request(wanted, agent()->durable().configuration, agent()->durable().self, rewind ? "" : clone_because_);
     } catch (const std::runtime_error &error) {
-        ereport(LOG, (errmsg("pg_ha: cannot be rewound: %s", error.what())));
+        ereport(LOG, (errmsg("pg_ha: cannot be %s: %s", rewind ? "rewound" : "cloned anew", error.what())));
         rejoin_due_ = now + rejoin_retry;
         return;
     }
     if (!restart_after_crash) {
-        ereport(LOG, (errmsg("pg_ha: this server has to be rewound to the history of %s", wanted.leader_name.c_str()),
+        ereport(LOG, (errmsg("pg_ha: this server has %s", what.c_str()),
                       errhint("restart_after_crash is off, so restart the server: it is done before recovery begins.")));
         rejoin_due_ = now + rejoin_retry;
         return;
     }
-    ereport(LOG, (errmsg("pg_ha: restarting in place to be rewound to the history of %s", wanted.leader_name.c_str())));
+    ereport(LOG, (errmsg("pg_ha: restarting in place %s", what.c_str())));
     fence_now();
     runtime_.flush(last_words);
     _exit(exit_crash);

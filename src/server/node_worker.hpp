@@ -46,6 +46,7 @@ private:
     void report_rejoin();
     void write_status();
     void take_manager_notes();
+    void look_for_missing_wal();             // missing_wal.cpp
     void answer_operator();                  // operator.cpp
     void answer_failover(const Asked &asked); // failover.cpp
 
@@ -67,6 +68,13 @@ private:
     Instant status_due_{};
     Instant retry_due_{};
     Instant rejoin_due_ = never; // an attempt that has to wait
+    // A standby that its primary cannot send the next WAL: where, since when, and what follows.
+    Position stuck_at_;
+    Instant stuck_since_ = never;
+    std::uint32_t stuck_refusals_ = 0; // when it began
+    std::string missing_wal_;      // for people; empty: it gets WAL, or has not gone without for long enough
+    std::optional<Rejoin> clone_;  // what it does about it
+    std::string clone_because_;
     Instant armed_for_ = never;
     Instant bootstrap_deadline_ = never;
     bool postmaster_died_ = false;

@@ -21,9 +21,10 @@ void rejoin_require_finished();     // before recovery: FATAL if the data direct
 
 // -- node worker; all throw
 // When the next attempt may be made: right away, or some time after one that was given up by this server.
-Duration rejoin_pause();
+Duration rejoin_pause(bool clone);
 // Writes the request for this postmaster; with restart_after_crash off for the next one.
-void rejoin_request(const Rejoin &rejoin, const Configuration &configuration, NodeId self);
+// clone: why rewinding is no use; empty: it may be.
+void rejoin_request(const Rejoin &rejoin, const Configuration &configuration, NodeId self, const std::string &clone);
 // What became of the last one, once; empty: nothing to tell.
 std::string rejoin_take_report();
 

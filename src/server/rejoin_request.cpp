@@ -29,6 +29,7 @@ using std::chrono::seconds;
 
 constexpr seconds pause_first{5};
 constexpr seconds pause_last{300};
+constexpr seconds pause_clone{3600}; // what is there can be read meanwhile
 constexpr seconds pause_unheard{30};
 constexpr unsigned doublings_max = 6;
 
@@ -54,7 +55,7 @@ std::string directory_of_programs() {
 
 } // namespace
 
-Duration rejoin_pause() {
+Duration rejoin_pause(bool clone) {
     const RejoinJournal last = read_rejoin_journal(state_directory());
     if (last.postmaster_started != PgStartTime)
         return Duration{0}; // whoever restarted the server may have mended what was in the way
@@ -62,12 +63,13 @@ Duration rejoin_pause() {
     if (!unheard && (last.phase != RejoinPhase::given_up || last.failures == 0))
         return Duration{0};
     const seconds pause =
-        unheard ? pause_unheard : std::min(pause_last, pause_first * (1 << std::min(last.failures - 1, doublings_max)));
+        unheard ? pause_unheard : clone && !last.clone.empty() ? pause_clone : std::min(pause_last, pause_first * (1 << std::min(last.failures - 1, doublings_max)));
     const seconds gone{std::time(nullptr) - last.at};
     return gone < seconds{0} ? pause : std::max(seconds{0}, pause - gone);
 }
 
-void rejoin_request(const Rejoin &rejoin, const Configuration &configuration, NodeId self) {
+void rejoin_request(const Rejoin &rejoin, const Configuration &configuration, NodeId self,
+                    const std::string &clone) {
     const RejoinJournal last = read_rejoin_journal(state_directory());
     RejoinJournal journal;
     journal.phase = RejoinPhase::requested;
@@ -77,6 +79,7 @@ void rejoin_request(const Rejoin &rejoin, const Configuration &configuration, No
     journal.config_file = ConfigFileName;
     journal.program_directory = directory_of_programs();
     journal.system_identifier = GetSystemIdentifier();
+    journal.clone = clone;
     journal.leader = rejoin.leader_name;
     journal.conninfo = conninfo_of(rejoin.postgres);
     for (const Member &member : configuration.members)

@@ -155,6 +155,9 @@ struct Shared {
     // whether WAL flows through it.  Writer: walreceiver.
     pg_atomic_uint32 gate_connected;
     pg_atomic_uint32 stream_active;
+    // How many times in a row the primary had no more of the WAL that the stream should begin with.  Writer:
+    // walreceiver; node worker, 0 when another primary is to be followed.
+    pg_atomic_uint32 stream_lacks_wal;
     // 1: local WAL is replayed to its end and nothing was received since, so the replay position alone is
     // this node's position.  Writer: walreceiver, 1 when it is started, 0 before it starts streaming.
     pg_atomic_uint32 wal_settled;

@@ -25,6 +25,7 @@ RejoinJournal full_journal() {
     j.config_file = "/etc/postgresql.conf";
     j.program_directory = "/usr/lib/postgresql/15/bin";
     j.system_identifier = 0xfedcba9876543210;
+    j.clone = "paris no longer has the WAL";
     j.leader = "paris";
     j.conninfo = "user=replicator passfile='/x y' host=paris port=5432";
     j.term = static_cast<Term>(7);
