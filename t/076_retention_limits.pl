@@ -15,18 +15,16 @@ my @others = qw(paris rome);
 # ---- one slot is taken, so one is missing -------------------------------------------------------------------
 
 $cluster->start_first;
+$cluster->clone($_, 'london') for @others;    # pg_basebackup needs a slot as well
 $cluster->sql('london', q{SELECT pg_create_physical_replication_slot('mine')});
-for my $name (@others) {
-    $cluster->clone($name, 'london');
-    $cluster->start($name);
-}
+$cluster->start($_) for @others;
 $cluster->wait_ready('london');
 $cluster->poll('london', q{SELECT string_agg(state, ' ' ORDER BY state) FROM ha_slots}, 'following none', 'one of two members has no slot');
 for my $view ('ha_members WHERE is_self', 'ha_cluster', 'ha_events') {
     $cluster->poll('london', "SELECT max(reason) FILTER (WHERE reason LIKE '%WAL cannot be kept for%max_replication_slots (2)%') IS NOT NULL FROM $view",
         't', "$view says so");
 }
-is($cluster->sql('london', q{SELECT count(*) FROM ha_events WHERE reason LIKE 'WAL cannot be kept for rome:%'}), '1', 'told once');
+is($cluster->sql('london', q{SELECT count(*) FROM ha_events WHERE reason LIKE 'WAL cannot be kept for%'}), '1', 'told once');
 ok($cluster->streams($_, 'london'), "$_ streams nevertheless") for @others;
 unlike($cluster->log_text('london'), qr{ERROR: .*replication slot}, 'and the log is not filled with it');
 $cluster->sql('london', q{SELECT pg_drop_replication_slot('mine')});
