@@ -33,7 +33,7 @@ is($cluster->find_primary, 'london', 'london is still the primary');
 $cluster->start_writer;
 $cluster->wait_writes(200, 'before the switchover');
 my $pid = $cluster->postmaster('london');
-like($cluster->sql('london', "SELECT ha_switchover('paris')"), qr/handed over to paris/, 'the answer arrives');
+like($cluster->sql('london', "SELECT ha_switchover('paris')"), qr/handed over in term 1/, 'the answer arrives');
 is($cluster->wait_primary('paris'), 'paris', 'paris is the primary');
 $cluster->wait_writes(200, 'on paris');
 ok(!$cluster->bring_back('london', 'paris'), 'london is a standby again, without a rewind');
@@ -78,7 +78,16 @@ $cluster->wait_writes(200, 'on it');
 $cluster->poll($best, q{SELECT array_length(string_to_array(sync_set, ','), 1) FROM ha_cluster}, '3', 'all three hold every commit', 60);
 $cluster->kill_everything($best);
 $cluster->poll($target, q{SELECT failover_reason LIKE 'elections are paused and there is no primary%' FROM ha_cluster}, 't', 'the standby says what to do', 30);
-like($cluster->sql($target, 'SELECT ha_failover()'), qr/$target is the primary/, "$target is told to lead");
+$cluster->until_true(60, 'a standby leads by order, the one with the most WAL', sub {
+    my @order = ($target, $third);
+    for my $name (@order) {
+        my ($failed, $answer, $why) = $cluster->try_sql($name, 'SELECT ha_failover()', 70);
+        diag($why) if $failed && $why !~ /HA007.*(call it there|less than one lease ago)/s;
+        ($target, $third) = ($name, grep { $_ ne $name } @order) if !$failed;
+        return 1 if !$failed && $answer =~ /$name is the primary/;
+    }
+    return 0;
+});
 $cluster->wait_writes(200, "on $target");
 is($cluster->sql($target, 'SELECT ha_resume()'), 'elections go on', 'the pause ends');
 is($cluster->sql($target, 'SELECT paused FROM ha_cluster'), 'f', 'and the view shows it');

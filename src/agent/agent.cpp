@@ -33,10 +33,17 @@ void Agent::start() {
 
 namespace {
 
+// The primary asks how far this node is; it may be waiting to hand over.
+bool asks_position(const Received &received) {
+    const auto *heartbeat = std::get_if<Heartbeat>(&received.message.body);
+    return heartbeat && heartbeat->wants_reply;
+}
+
 // Decisions that compare positions shall see PostgreSQL as it is, not as it was at the last tick.
 bool wants_sample(const Event &event) {
     if (const auto *received = std::get_if<Received>(&event))
-        return std::holds_alternative<VoteRequest>(received->message.body) && !planted(Bug::position_before_gate);
+        return (std::holds_alternative<VoteRequest>(received->message.body) && !planted(Bug::position_before_gate)) ||
+               asks_position(*received);
     return std::holds_alternative<Tick>(event) || std::holds_alternative<StreamEnded>(event) ||
            std::holds_alternative<SyncInEffect>(event) || // what was acknowledged before ends at most here
            std::holds_alternative<PeerGone>(event) || std::holds_alternative<ForceFailover>(event) ||
@@ -48,6 +55,11 @@ bool wants_sample(const Event &event) {
 ForcedFailover Agent::forced_failover() {
     handle(ports_.postgres.sample());
     return node_.forced_failover(ports_.clock.now());
+}
+
+std::string Agent::obstacle(const Command &command) {
+    handle(ports_.postgres.sample());
+    return node_.obstacle(command, ports_.clock.now());
 }
 
 void Agent::handle(const Event &event) {

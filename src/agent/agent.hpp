@@ -30,7 +30,7 @@ public:
     void reconfigure(const Settings &settings) { node_.reconfigure(settings); }
     Status status() { return node_.status(ports_.clock.now()); }
     ForcedFailover forced_failover();
-    std::string obstacle(const Command &command) { return node_.obstacle(command, ports_.clock.now()); }
+    std::string obstacle(const Command &command); // Node::obstacle(), PostgreSQL looked at anew
     const DurableState &durable() const { return node_.durable(); }
     const Node &node() const { return node_; }
 

@@ -145,6 +145,7 @@ void put(wire::Configuration &out, const Configuration &in) {
     out.set_synchronous(in.synchronous);
     out.set_lease_ns(in.lease.count());
     out.set_paused(in.paused);
+    out.set_recorded_by(raw(in.recorded_by));
 }
 
 bool get(const wire::Configuration &in, Configuration &out) {
@@ -172,6 +173,7 @@ bool get(const wire::Configuration &in, Configuration &out) {
     out.sync.quorum = static_cast<std::uint16_t>(in.sync_quorum());
     out.synchronous = in.synchronous();
     out.paused = in.paused();
+    out.recorded_by = static_cast<NodeId>(in.recorded_by());
     if (in.lease_ns() < 0 || in.lease_ns() > lease_ns_max)
         return false;
     out.lease = Duration{in.lease_ns()};
@@ -196,6 +198,7 @@ void put(wire::MemberReport &out, const MemberReport &in) {
     out.set_replayed(raw(in.local.replayed));
     out.set_streaming(in.local.streaming);
     out.set_replay_lag_ms(in.local.replay_lag_ms);
+    out.set_unpromotable(!in.local.promotable);
     const std::string_view reason = shortened(in.reason);
     out.set_reason(reason.data(), reason.size());
     if (in.links.empty())
@@ -242,6 +245,7 @@ bool get(const wire::MemberReport &in, MemberReport &out) {
     out.local.replayed = static_cast<Lsn>(in.replayed());
     out.local.streaming = in.streaming();
     out.local.replay_lag_ms = in.replay_lag_ms();
+    out.local.promotable = !in.unpromotable();
     out.reason = in.reason();
     return !in.has_links() || get(in.links(), out.links);
 }

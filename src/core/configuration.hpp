@@ -60,7 +60,8 @@ struct Configuration {
     SyncRule sync;
     bool synchronous = true;     // the cluster's mode, as recorded by the primary
     Duration lease{0};           // of the primary that recorded it: what voters promise at the least
-    bool paused = false;         // by an operator: nobody stands but who led last, or is told to
+    NodeId recorded_by = NodeId::none; // the primary of the version's term
+    bool paused = false;         // by an operator: nobody stands but who recorded this, or is told to
 
     const Member *find(NodeId id) const;
     const Member *find(const std::string &name) const;

@@ -31,7 +31,7 @@ struct LocalState {
     Lsn replayed = Lsn::none;
     bool streaming = false;      // a walreceiver receives, or (primary) always false
     std::uint32_t replay_lag_ms = 0;
-    bool promotable = true;      // of this node only: its WAL reaches as far as its data files need; else it must not stand
+    bool promotable = true;      // its WAL reaches as far as its data files need; else it must not stand
     bool operator==(const LocalState &) const = default;
 };
 

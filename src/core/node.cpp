@@ -195,7 +195,7 @@ void Node::Impl::receive(const Message &message) {
                             std::holds_alternative<Heartbeat>(message.body);
     if (member || any_sender)
         std::visit(Visitor{*this, message}, message.body);
-    else if (role == Role::primary && term_in_force && std::holds_alternative<HeartbeatReply>(message.body))
+    else if (role == Role::primary && record_in_force && std::holds_alternative<HeartbeatReply>(message.body))
         send(message.from, Rejected{Rejection::not_member, message.incarnation, message.instance}); // removed while it was away
 }
 
@@ -252,7 +252,7 @@ Instant Node::Impl::next_deadline() const {
         next = std::min(next, ballot->deadline);
     if (handover)
         next = std::min(next, handover->ask_due);
-    if (role == Role::deposed && !demotion_asked && demote_at > now)
+    if (role == Role::deposed && !demotion_asked && demote_at != long_ago)
         next = std::min(next, demote_at);
     if (acts() && lease_until != long_ago && lease_until > now)
         next = std::min(next, lease_until);
@@ -345,6 +345,7 @@ void Node::Impl::bootstrap(const Bootstrap &event) {
     c.version = {durable.term, 1};
     c.synchronous = settings.synchronous;
     c.lease = settings.lease_duration;
+    c.recorded_by = durable.self;
     c.members = {own_member()};
     c.members[0].voter = true;
     if (settings.synchronous)
@@ -362,8 +363,8 @@ void Node::Impl::bootstrap(const Bootstrap &event) {
 
 void Node::Impl::sampled(const Sampled &seen) {
     local = seen.local;
-    if (handover)
-        handover->own_wal_read = true;
+    if (handover && !handover->needs)
+        handover->needs = local.position.lsn; // the lease was over before: whatever was answered ends here
     if (seen.confirmed != confirmed || seen.confirmed >= local.position.lsn)
         confirmed_grew = now;
     confirmed = seen.confirmed;

@@ -29,7 +29,7 @@ bool Node::Impl::may_stand() const {
     return role == Role::standby && is_voter() && settings.kind == MemberKind::data && settings.priority > 0 &&
            local.in_recovery && local.promotable && (local.position_known || planted(Bug::restarted_believed)) &&
            raw(local.position.timeline) <= raw(durable.term) && !lags(local.position) &&
-           (!configuration().paused || durable.voted_for == durable.self || ordered_to_stand || planted(Bug::pause_ignored));
+           (!configuration().paused || configuration().recorded_by == durable.self || now < ordered_until || planted(Bug::pause_ignored));
 }
 
 // How many other voters should stand before this one, as far as is known.
@@ -239,6 +239,7 @@ void Node::Impl::on_vote_reply(const Message &message, const VoteReply &reply) {
     }
     if (reply.granted) {
         ballot->granted.insert(message.from);
+        ballot->refused.erase(message.from); // that was the answer to an earlier ballot for the same term
         if (reply.position == local.position)
             ballot->equal.insert(message.from);
         count_ballot();
@@ -298,7 +299,8 @@ void Node::Impl::lose_ballot(const std::string &why) {
 void Node::Impl::win(const std::string &how) {
     const Ballot won = ballot.value_or(Ballot{});
     ballot.reset();
-    promise_void = leader_gone = ordered_to_stand = false; // that was about the primary before
+    promise_void = leader_gone = false; // that was about the primary before
+    ordered_until = long_ago;
     clean_stop_until = never;
     leader = durable.self;
     ballots_lost = 0;

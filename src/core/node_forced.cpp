@@ -66,7 +66,8 @@ std::string Node::Impl::forced_obstacle(Instant at) const {
         candidate |= data && member.voter && member.priority > 0;
     }
     if (candidate && wins_election(configuration(), able))
-        return "the voters that are here can elect a primary by themselves";
+        return configuration().paused ? "elections are paused, and nothing has to be lost: call ha_failover() without accept_data_loss"
+                                      : "the voters that are here can elect a primary by themselves";
     return "";
 }
 

@@ -27,6 +27,7 @@
 
 namespace pg_ha {
 
+constexpr Duration order_holds = std::chrono::seconds(60); // as long as ha_failover() waits
 constexpr std::uint64_t rounds_between_link_reports = 5; // they are bulky
 
 // A vote asked for and not yet answered, because the gate has to be shut first.
@@ -52,7 +53,7 @@ struct Handover {
     Instant began = long_ago;
     Instant give_up = never;
     Instant ask_due = never;         // the next question how far it is
-    bool own_wal_read = false;       // since then: what was flushed before the fence is counted
+    std::optional<Lsn> needs;        // the end of our WAL when nothing was answered any more
 };
 
 struct Node::Impl {
@@ -114,7 +115,8 @@ struct Node::Impl {
     std::optional<PendingVote> pending_vote;
     bool campaign_after_gate = false;
     bool force_after_gate = false;    // an operator wants this node to lead
-    bool ordered_to_stand = false;    // by the primary that handed over, or by an operator: also while paused
+    Instant ordered_until = long_ago; // told to stand, by the primary that handed over or by an operator: also while paused
+    NodeId predecessor = NodeId::none; // it handed over to this node, and restarts now
 
     // -- as primary
     LeaseTracker leases;
@@ -186,6 +188,7 @@ struct Node::Impl {
     // node_standby.cpp
     void on_heartbeat(const Message &message, const Heartbeat &heartbeat);
     void show_configuration(NodeId former);
+    bool may_know_members(const Message &message) const;
     void look_for_primary_among(const std::vector<Member> &members);
     void follow(const Message &message, const Heartbeat &heartbeat);
     void promise();

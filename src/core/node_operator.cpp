@@ -55,6 +55,10 @@ std::string Node::Impl::cannot_succeed(const Member &member, Instant at) const {
         return "does not stream from this server";
     if (raw(theirs.position.lsn) + near_bytes < raw(local.position.lsn))
         return "lags " + std::to_string(raw(local.position.lsn) - raw(theirs.position.lsn)) + " bytes behind";
+    if (raw(theirs.replayed) + near_bytes < raw(local.position.lsn))
+        return "has " + std::to_string(raw(local.position.lsn) - raw(theirs.replayed)) + " bytes of WAL to replay";
+    if (!theirs.promotable)
+        return "has not replayed what its data files need";
     if (configuration().synchronous && !contains(configuration().sync.set, member.id))
         return "is not in the sync set yet";
     return "";
@@ -88,11 +92,11 @@ std::string Node::Impl::obstacle_to(const Switchover &command, Instant at) const
     } else if (best_successor(at) == NodeId::none) {
         return nobody_can_succeed(at);
     }
-    std::set<NodeId> here{durable.self};
+    std::set<NodeId> here; // without this node: it restarts, which may take long
     for (const Member &member : configuration().members)
-        if (liveness(member.id, at) == Liveness::alive)
+        if (member.id != durable.self && liveness(member.id, at) == Liveness::alive)
             here.insert(member.id);
-    return wins_election(configuration(), here) ? "" : "not enough voters are heard to elect a successor";
+    return wins_election(configuration(), here) ? "" : "not enough voters besides this server are heard to elect a successor";
 }
 
 std::string Node::Impl::obstacle_to(const SetPaused &, Instant at) const { return obstacle_to_lead(at); }
@@ -105,8 +109,12 @@ std::string Node::Impl::obstacle_to(const RemoveMember &command, Instant at) con
         return "no member has that identity";
     if (member->id == durable.self)
         return member->name + " is the primary: switch over first";
-    if (liveness(member->id, at) != Liveness::unreachable)
-        return member->name + " was heard a moment ago, and would ask to be admitted again: stop it first";
+    if (liveness(member->id, at) != Liveness::unreachable || at < started + promised_lease())
+        return member->name + " was heard a moment ago, and would ask to be admitted again: stop it first, and wait one lease";
+    const SyncRule &sync = configuration().sync;
+    if (contains(sync.set, member->id) && sync.set.size() <= settings.min_sync_standbys + 1u)
+        return "commits wait for " + member->name + ", because min_sync_standbys = " + std::to_string(settings.min_sync_standbys) +
+               ": lower that first";
     return "";
 }
 
@@ -117,7 +125,18 @@ std::string Node::Impl::obstacle_to(const StandByOrder &, Instant at) const {
         return "this node has heard " + name_of(leader) + " less than one lease ago";
     if (role != Role::standby || !is_voter() || settings.kind != MemberKind::data || settings.priority == 0)
         return "this node may not become the primary";
-    return "";
+    if (!local.position_known || !local.promotable)
+        return "this node has not replayed its own WAL";
+    std::set<NodeId> able{durable.self};
+    for (const Member &member : configuration().members) {
+        const MemberTable::Row *row = table.find(member.id);
+        if (member.id == durable.self || !row || liveness(member.id, at) != Liveness::alive)
+            continue;
+        if (member.voter && member.kind == MemberKind::data && row->report.local.position_known && row->report.local.position > local.position)
+            return member.name + " has more WAL: call it there";
+        able.insert(member.id);
+    }
+    return wins_election(configuration(), able) ? "" : "not enough voters are heard for an election";
 }
 
 void Node::Impl::obey(const Command &command) {
@@ -139,7 +158,7 @@ void Node::Impl::obey(const Command &command) {
         unwanted.insert(removal->member);
         advance_configuration();
     } else {
-        ordered_to_stand = true;
+        ordered_until = now + order_holds;
         election_due = now;
     }
 }
@@ -151,8 +170,9 @@ void Node::Impl::ask_successor() {
     handover->ask_due = now + ask_successor_every;
 }
 
-// Nothing is acknowledged since the handover began.  Once the successor has said that it has what is flushed here, the
-// term ends by its own primary's word.
+// Nothing is acknowledged since the handover began.  Once the successor has said that it has, and has replayed, what was
+// flushed here by then, the term ends by its own primary's word.  Transactions that run on write on; what they write
+// beyond is no commit, and this node is rewound for it.
 void Node::Impl::consider_handover() {
     if (!handover)
         return;
@@ -166,10 +186,11 @@ void Node::Impl::consider_handover() {
     if (!row || !member || row->report.role != Role::standby || liveness(h.successor, now) == Liveness::unreachable)
         return give_up_handover("it is gone");
     const LocalState &theirs = row->report.local;
-    const bool comparable = h.own_wal_read && theirs.position.timeline == local.position.timeline;
-    if ((!comparable || theirs.position.lsn < local.position.lsn) && !planted(Bug::handover_without_wait)) {
+    const bool has_all = h.needs && theirs.position.timeline == local.position.timeline && theirs.position.lsn >= *h.needs &&
+                         theirs.replayed >= *h.needs;
+    if (!has_all && !planted(Bug::handover_without_wait)) {
         if (now >= h.give_up)
-            give_up_handover("it has not received all WAL in time");
+            give_up_handover("it has not replayed all WAL in time");
         return;
     }
     send_members(Resign{false, h.successor});

@@ -171,7 +171,9 @@ void Node::Impl::update_record() {
 // its vote shall not make commits wait, where that is safe.
 void Node::Impl::first_record(const Ballot &won) {
     Configuration first = configuration();
-    first.sync = first_rule(first.sync, durable.self, won.granted, won.equal, settings.min_sync_standbys);
+    std::set<NodeId> answered = won.granted;
+    answered.erase(std::exchange(predecessor, NodeId::none)); // it voted, and restarts: commits shall not wait for that
+    first.sync = first_rule(first.sync, durable.self, answered, won.equal, settings.min_sync_standbys);
     std::string why = "first record of the term";
     for (NodeId id : configuration().sync.set)
         if (!contains(first.sync.set, id))
@@ -186,6 +188,7 @@ void Node::Impl::first_record(const Ballot &won) {
 void Node::Impl::record(Configuration next, const std::string &why) {
     next.version = {durable.term, configuration().version.index + 1};
     next.lease = settings.lease_duration;
+    next.recorded_by = durable.self;
     durable.configuration = std::move(next);
     record_in_force = false;
     persist();

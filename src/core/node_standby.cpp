@@ -31,7 +31,7 @@ void Node::Impl::on_heartbeat(const Message &message, const Heartbeat &heartbeat
     if (role == Role::joining && !admits_us)
         return;
     if (!known && !admits_us) {
-        if (role == Role::primary)
+        if (role == Role::primary && record_in_force) // or the record that removed it may still come to nothing
             send(message.from, Rejected{Rejection::not_member, message.incarnation});
         else if (from_primary && message.term > durable.term)
             // An old record, perhaps of an old copy (I2): whom it names may all be gone.  Let the primary see it.
@@ -75,8 +75,10 @@ void Node::Impl::show_configuration(NodeId former) {
 void Node::Impl::look_for_primary_among(const std::vector<Member> &members) {
     std::vector<Member> peers = configuration().members;
     for (const Member &member : members)
-        if (!configuration().find(member.id))
+        if (!configuration().find(member.id)) {
             peers.push_back(member);
+            send(member.id, make_heartbeat(member.id, false)); // a link may be up already
+        }
     out.push_back(SetPeers{std::move(peers)});
 }
 
@@ -123,7 +125,9 @@ void Node::Impl::follow(const Message &message, const Heartbeat &heartbeat) {
 void Node::Impl::promise() {
     ballot.reset();
     ballots_lost = 0;
-    promise_void = ordered_to_stand = false;
+    promise_void = false;
+    ordered_until = long_ago;
+    predecessor = NodeId::none;
     clean_stop_until = never;
     promise_until = now + promised_lease();
     schedule_election();
@@ -261,8 +265,10 @@ void Node::Impl::on_resign(const Message &message, const Resign &resign) {
         note_resigned({message.term, message.incarnation}, resign.clean, name_of(message.from) + " resigned");
     if (resign.successor == NodeId::none || resigned != Resignation{message.term, message.incarnation})
         return;
-    if (resign.successor == durable.self)
-        ordered_to_stand = true;
+    if (resign.successor == durable.self) {
+        ordered_until = now + order_holds;
+        predecessor = message.from;
+    }
     else if (election_due != never) // it is the successor's turn first
         election_due = std::max(election_due, now + successor_first + jitter(successor_first));
 }
@@ -399,7 +405,7 @@ void Node::Impl::on_rejected(const Message &message, const Rejected &rejected) {
         reason = "not admitted: " + why;
         return;
     case Rejection::not_member:
-        if (acts() || message.term < durable.term || role == Role::joining)
+        if (acts() || role == Role::joining || !may_know_members(message))
             return;
         return forget_membership(refusal);
     case Rejection::stale_incarnation:
@@ -408,6 +414,15 @@ void Node::Impl::on_rejected(const Message &message, const Rejected &rejected) {
             forget_membership(refusal);
         return;
     }
+}
+
+// Not an old copy of a primary, which does not know whom its successors admitted.  This node's own term may be the
+// higher one, if it stood for election after it was removed.
+bool Node::Impl::may_know_members(const Message &message) const {
+    const auto shown = stored_versions.find(message.from);
+    if (shown == stored_versions.end())
+        return message.term >= durable.term;
+    return shown->second > configuration().version || (shown->second == configuration().version && message.term >= durable.term);
 }
 
 // Nobody remembers what a removed member, or a copy, has voted.  As somebody else it has voted for nobody, and no

@@ -109,6 +109,8 @@ bool reaches_consistency(XLogRecPtr replayed) {
     static bool reached = false;
     if (reached)
         return true;
+    if (XLogRecPtrIsInvalid(replayed)) // the startup process has not read the backup's label yet
+        return false;
     bool crc_ok = false;
     ControlFileData *control = nullptr;
     try {

@@ -96,9 +96,19 @@ Reply ask_node_worker(Ask what, const char *target) {
 
 // ---- in the node worker --------------------------------------------------------------------------------
 
+// The target belongs to the request as long as that stands there: whoever has given up has taken it away first.
 Asked take_request() {
-    const uint32 request = pg_atomic_exchange_u32(&shared->desk.request, 0);
-    return {static_cast<Ask>(request % ticket_unit), request / ticket_unit};
+    uint32 request = pg_atomic_read_u32(&shared->desk.request);
+    Asked asked = {Ask::nothing, 0, {}};
+    if (request == 0)
+        return asked;
+    pg_read_barrier();
+    strlcpy(asked.target, shared->desk.target, sizeof(asked.target));
+    if (!pg_atomic_compare_exchange_u32(&shared->desk.request, &request, 0))
+        return asked; // the next wake-up brings what has come instead
+    asked.what = static_cast<Ask>(request % ticket_unit);
+    asked.ticket = request / ticket_unit;
+    return asked;
 }
 
 void answer_request(uint32 ticket, Said said, const char *detail, const char *text) {

@@ -31,6 +31,7 @@ const Snapshot *require_membership();
 struct Asked {
     Ask what;
     uint32 ticket;
+    char target[ha_name_bytes];
 };
 Asked take_request();
 void answer_request(uint32 ticket, Said said, const char *detail, const char *text);

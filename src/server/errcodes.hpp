@@ -19,5 +19,6 @@ inline constexpr int errcode_commit_not_synchronous = MAKE_SQLSTATE('H', 'A', '0
 inline constexpr int errcode_not_settled = MAKE_SQLSTATE('H', 'A', '0', '0', '6');
 inline constexpr int errcode_failover_refused = MAKE_SQLSTATE('H', 'A', '0', '0', '7');
 inline constexpr int errcode_order_refused = MAKE_SQLSTATE('H', 'A', '0', '0', '8');
+inline constexpr int errcode_order_unfinished = MAKE_SQLSTATE('H', 'A', '0', '0', '9');
 
 } // namespace pg_ha

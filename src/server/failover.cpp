@@ -110,7 +110,15 @@ const Snapshot *wait_until_primary() {
 
 // In a paused cluster without a primary nothing is lost: whoever is told to stand is elected like any other.
 bool elect_by_order() {
-    return look_at_snapshot()->paused && ask_node_worker(Ask::stand, nullptr).said == Said::begun;
+    if (!look_at_snapshot()->paused)
+        return false;
+    const Reply reply = ask_node_worker(Ask::stand, nullptr);
+    if (reply.said != Said::begun)
+        ereport(ERROR, (errcode(errcode_failover_refused), errmsg("no election by order: %s", reply.text),
+                        errdetail("Elections are paused in this cluster."),
+                        errhint("Nothing has been changed. Where too many voters are gone for good, ha_failover(accept_data_loss => "
+                                "true) remains.")));
+    return true;
 }
 
 } // namespace

@@ -48,7 +48,9 @@ void NodeWorker::answer_operator() {
         return;
     if (asked.what == Ask::price || asked.what == Ask::forced_failover)
         return answer_failover(asked);
-    const Member *target = agent()->durable().configuration.find(std::string(shared->desk.target));
+    const Member *target = agent()->durable().configuration.find(std::string(asked.target));
+    if (asked.target[0] != '\0' && !target)
+        return answer_request(asked.ticket, Said::refused, "", "it is no member any more");
     const std::optional<Command> command = command_of(asked.what, target ? target->id : NodeId::none);
     const std::string obstacle = command ? agent()->obstacle(*command) : "";
     if (command && obstacle.empty()) {
@@ -97,9 +99,14 @@ template <class Condition> const Snapshot *wait_until(const Reply &reply, const 
         Snapshot *snapshot = look_at_snapshot();
         if (snapshot->valid && snapshot->taken_ns >= reply.asked_ns && condition(snapshot))
             return snapshot;
-        if (boot_now_ns() >= end)
-            ereport(ERROR, (errcode(errcode_order_refused), errmsg("%s was begun, but is not done after 10 s", what),
-                            errdetail("%s.", snapshot->reason), errhint("It goes on. SELECT * FROM ha_events shows each step.")));
+        const bool primary = snapshot->valid && strcmp(snapshot->role, "primary") == 0;
+        if (boot_now_ns() >= end || !primary)
+            ereport(ERROR, (errcode(errcode_order_unfinished),
+                            primary ? errmsg("%s was begun, but is not done after 10 s", what)
+                                    : errmsg("%s was begun, but this server is not the primary any more", what),
+                            errdetail("%s.", snapshot->reason),
+                            primary ? errhint("It goes on as long as this server is the primary. SELECT * FROM ha_events shows each step.")
+                                    : errhint("Look at ha_cluster on the new primary, and call it there again if need be.")));
         pfree(snapshot);
         pause_briefly();
     }
@@ -147,7 +154,7 @@ Datum ha_switchover(PG_FUNCTION_ARGS) {
     if (strcmp(after->role, "primary") == 0)
         ereport(ERROR, (errcode(errcode_order_refused), errmsg("%s", after->reason),
                         errhint("Nothing has been changed. SELECT * FROM ha_members shows how far each standby is.")));
-    PG_RETURN_DATUM(said(psprintf("%s: this server becomes a standby", after->reason)));
+    PG_RETURN_DATUM(said(psprintf("handed over in term %u: this server becomes a standby", before->term)));
 }
 
 Datum ha_pause(PG_FUNCTION_ARGS) { return pg_ha::set_paused(true); }

@@ -98,7 +98,9 @@ void Checkers::handed_over(Host &host, NodeId successor) {
 void Checkers::stands(Host &host, const DurableState &state) {
     const std::set<NodeId> &would_vote = pre_votes_[{state.term, state.self}];
     const Stored &before = stored_[state.self];
-    if (before.configuration.paused && before.voted_for != state.self && !told_to_stand_.contains(state.self))
+    const auto last = leaders_.find(before.configuration.version.term);
+    const bool led = last != leaders_.end() && last->second == state.self;
+    if (before.configuration.paused && !led && !told_to_stand_.contains(state.self))
         world_.unsafe("L4: " + host.name + " begins term " + text(state.term) + " although elections are paused");
     std::size_t count = 0;
     for (const Member &member : state.configuration.members)
@@ -307,7 +309,7 @@ void Checkers::loses_no_more_than_allowed(Host &host, Term term) {
     for (const auto &[voter, known] : primary_known_at_) {
         const auto vote = votes_.find({term, voter});
         const bool for_it = voter == host.id() || (vote != votes_.end() && vote->second == host.id());
-        if (for_it && raw(end.timeline) <= raw(known.first) && raw(end.lsn) + world_.options.max_lag < raw(known.second))
+        if (for_it && raw(known.first) < raw(term) && raw(end.timeline) <= raw(known.first) && raw(end.lsn) + world_.options.max_lag < raw(known.second))
             world_.unsafe("S5: " + host.name + " is elected at " + to_string(end) + ", but a voter has heard of " +
                           to_string(known.second) + " in term " + text(known.first));
     }

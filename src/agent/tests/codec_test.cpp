@@ -88,6 +88,7 @@ public:
         out.sync.quorum = static_cast<std::uint16_t>(1 + below(members_max));
         out.synchronous = flag();
         out.paused = flag();
+        out.recorded_by = id<NodeId>();
         out.lease = Duration{static_cast<std::int64_t>(below(60'000'000'001))};
         return out;
     }

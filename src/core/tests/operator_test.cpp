@@ -21,6 +21,7 @@ protected:
         LocalState theirs;
         theirs.position_known = theirs.streaming = true;
         theirs.position = position(1, raw(local.position.lsn) - behind);
+        theirs.replayed = theirs.position.lsn;
         answer(2, 1, theirs);
         answer(3, 1, theirs);
     }
@@ -42,9 +43,11 @@ TEST_F(Operator, ASwitchoverEndsTheTermWhenTheSuccessorHasAllWal) {
     EXPECT_TRUE(sent<Resign>().empty());
     local.position = position(1, 1100); // a commit that was under way
     sample();
-    all_answer(100);
+    local.position = position(1, 1200); // what is no commit
+    sample();
+    all_answer(200);
     EXPECT_TRUE(sent<Resign>().empty()) << "n2 lacks the last 100 bytes";
-    all_answer();
+    all_answer(100);
     ASSERT_EQ(sent<Resign>().size(), 2u);
     EXPECT_EQ(sent<Resign>()[0].successor, id(2));
     EXPECT_EQ(sent<StandNow>().size(), 1u);
@@ -76,6 +79,14 @@ TEST_F(Operator, ASwitchoverIsRefusedWhereItCannotSucceed) {
     EXPECT_EQ(obstacle(Switchover{id(1)}), "n1 is the primary already");
     EXPECT_EQ(obstacle(Switchover{id(9)}), "node 9 is no member");
     EXPECT_EQ(obstacle(Switchover{}), "");
+    LocalState slow;
+    slow.position_known = slow.streaming = true;
+    slow.position = local.position = position(1, 64 << 20);
+    slow.replayed = static_cast<Lsn>(1 << 20);
+    sample();
+    answer(2, 1, slow);
+    EXPECT_EQ(obstacle(Switchover{id(2)}), "n2 has 66060288 bytes of WAL to replay");
+    all_answer();
     order(Switchover{id(3)});
     EXPECT_EQ(obstacle(Switchover{id(2)}), "a switchover to n3 is under way");
 }
@@ -105,10 +116,18 @@ TEST_F(Operator, WhilePausedOnlyTheLastPrimaryStands) {
     hear(1, 1, Resign{false});
     pass(seconds(5));
     EXPECT_TRUE(sent<VoteRequest>().empty());
+    EXPECT_EQ(obstacle(StandByOrder{}), "not enough voters are heard for an election");
+    Heartbeat h;
+    h.self = report(3, 1);
+    h.self.local.position = position(1, 1500);
+    hear(3, 1, h);
+    EXPECT_EQ(obstacle(StandByOrder{}), "n3 has more WAL: call it there");
+    h.self = report(3, 1);
+    hear(3, 1, h);
     order(StandByOrder{});
     pass(milliseconds(1));
     EXPECT_FALSE(sent<VoteRequest>().empty());
-    disk.voted_for = id(2);
+    disk.configuration.recorded_by = id(2);
     out.clear();
     start(2);
     pass(seconds(5));
@@ -133,6 +152,7 @@ TEST_F(Operator, OnlyWhoIsGoneIsRemoved) {
         LocalState theirs;
         theirs.position_known = theirs.streaming = true;
         theirs.position = local.position;
+        theirs.replayed = local.position.lsn;
         answer(2, 1, theirs);
         if (!all<ApplySync>().empty())
             step(SyncInEffect{all<ApplySync>().back().rule});

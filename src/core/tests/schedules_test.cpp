@@ -346,14 +346,31 @@ TEST_F(Schedule, AVoterLearnsOfAMissedRecordFromItsPeers) {
 // The way back: a removed node's own old record does not make it a member again.
 TEST_F(Schedule, ARemovedNodeIsToldSoWhateverRecordItShows) {
     start_as_primary();
+    now += milliseconds(1);
+    step(Tick{});
     out.clear();
     Heartbeat h;
     h.configuration = disk.configuration;
     h.configuration->members.push_back({id(9), "n9", MemberKind::data, true, {"h", 1}, {"h", 2}, 100});
     h.self = report(9, 1);
     hear(9, 1, h);
+    EXPECT_TRUE(sent<Rejected>().empty()) << "the record that removed it may still come to nothing";
+    answer(2, 1);
+    hear(9, 1, h);
     ASSERT_EQ(sent<Rejected>().size(), 1u);
     EXPECT_EQ(sent<Rejected>()[0].why, Rejection::not_member);
+}
+
+// An old copy of a primary, of a time before this node was admitted, cannot tell.
+TEST_F(Schedule, AMemberDoesNotBelieveARecordOlderThanItsOwn) {
+    disk.configuration.version.index = 9;
+    start(2);
+    Heartbeat h = primary_heartbeat(1, 1);
+    h.config_version = {term(1), 1};
+    hear(1, 1, h);
+    hear(1, 1, Rejected{Rejection::not_member, disk.incarnation, node->instance()});
+    EXPECT_EQ(role(), Role::standby);
+    EXPECT_EQ(disk.self, id(2));
 }
 
 TEST_F(Schedule, ALeaseGoesOnWhileALaterRecordIsOnItsWay) {
