@@ -44,7 +44,7 @@ my $lsn = $cluster->sql('london', 'SELECT pg_current_wal_lsn()');
 $cluster->poll('paris', "SELECT pg_last_wal_replay_lsn() >= '$lsn'", 't', 'paris has all of it');
 $cluster->kill_everything('london');
 my $old_term = $cluster->sql('paris', 'SELECT term FROM ha_cluster');
-refused('paris', 'SELECT ha_failover()', 'HA007', qr/heard london|london is the primary|voters not heard: london/, 'not without accept_data_loss');
+refused('paris', 'SELECT ha_failover()', 'HA007', qr/heard london|london is the primary|voters not heard: london|started less than one lease ago/, 'not without accept_data_loss');
 $cluster->until_true(20, 'the lease of london has passed', sub { ($cluster->try_sql('paris', 'SELECT ha_failover()'))[2] =~ /price/ });
 refused('paris', 'SELECT ha_failover()', 'HA007', qr/voters not heard: london.*DETAIL:.*are lost/s, 'the price is named');
 is($cluster->sql('paris', 'SELECT pg_is_in_recovery()'), 't', 'paris is still a standby');
