@@ -43,7 +43,7 @@ sub attempt {
     my ($leader, $system, $timeline) = @_;
     my $conninfo = "user=postgres host=127.0.0.1 port=$port{$leader}" . ($leader eq 'silent' ? ' connect_timeout=1' : '');
     open my $out, '>', "$state/rejoin" or die $!;
-    print $out "format 1\nphase requested\npostmaster 0\ndata_directory $data\nprogram_directory $cluster->{bindir}\n",
+    print $out "format 2\nphase requested\npostmaster 0\ndata_directory $data\nprogram_directory $cluster->{bindir}\n",
         "system_identifier $system\nleader $leader\nconninfo $conninfo\ncandidate.$leader $conninfo\n",
         "term $timeline\ntimeline $timeline\nown 1/100\nfork 1/50\nend\n";
     close $out;

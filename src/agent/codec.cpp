@@ -201,6 +201,16 @@ void put(wire::MemberReport &out, const MemberReport &in) {
     out.set_unpromotable(!in.local.promotable);
     const std::string_view reason = shortened(in.reason);
     out.set_reason(reason.data(), reason.size());
+    if (in.parameters != RecoveryParameters{})
+        for (const std::uint32_t parameter : in.parameters)
+            out.add_parameters(parameter);
+    for (const RejoinSeen &rejoin : in.rejoins) {
+        wire::Rejoins &rejoins = *out.mutable_rejoins();
+        rejoins.add_member(raw(rejoin.member));
+        rejoins.add_clone(rejoin.clone);
+        rejoins.add_percent(rejoin.percent);
+        rejoins.add_total_mb(rejoin.total_mb);
+    }
     if (in.links.empty())
         return;
     wire::Links &links = *out.mutable_links();
@@ -229,8 +239,32 @@ bool get(const wire::Links &in, std::vector<LinkReport> &out) {
     return true;
 }
 
+bool get(const wire::Rejoins &in, std::vector<RejoinSeen> &out) {
+    const int count = in.member_size();
+    if (count > static_cast<int>(rejoins_max) || in.clone_size() != count || in.percent_size() != count ||
+        in.total_mb_size() != count)
+        return false;
+    for (int i = 0; i < count; ++i) {
+        if (in.percent(i) > 100)
+            return false;
+        out.push_back({static_cast<NodeId>(in.member(i)), in.clone(i), in.percent(i), in.total_mb(i)});
+    }
+    return true;
+}
+
+// A later version may know more of them.
+bool get_parameters(const wire::MemberReport &in, RecoveryParameters &out) {
+    const std::size_t count = static_cast<std::size_t>(in.parameters_size());
+    if (count > members_max)
+        return false;
+    for (std::size_t i = 0; i < std::min(count, out.size()); ++i)
+        out[i] = in.parameters(static_cast<int>(i));
+    return true;
+}
+
 bool get(const wire::MemberReport &in, MemberReport &out) {
-    if (in.reason().size() > reason_bytes_max || !decode_enum(in.role(), Role::stopping, out.role))
+    if (in.reason().size() > reason_bytes_max || !decode_enum(in.role(), Role::stopping, out.role) ||
+        !get_parameters(in, out.parameters) || (in.has_rejoins() && !get(in.rejoins(), out.rejoins)))
         return false;
     out.id = static_cast<NodeId>(in.id());
     out.incarnation = static_cast<Incarnation>(in.incarnation());

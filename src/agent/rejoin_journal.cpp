@@ -102,6 +102,8 @@ void set(RejoinJournal &j, const std::string &name, const std::string &value) {
         j.system_identifier = number<std::uint64_t>(value);
     else if (name == "clone")
         j.clone = value;
+    else if (name == "self")
+        j.self = static_cast<NodeId>(number<std::uint64_t>(value));
     else if (name == "leader")
         j.leader = value;
     else if (name == "conninfo")
@@ -151,6 +153,7 @@ std::string to_text(const RejoinJournal &j) {
     add("system_identifier", std::to_string(j.system_identifier));
     if (!j.clone.empty()) // a helper that does not know the name must still understand the other requests
         add("clone", j.clone);
+    add("self", std::to_string(raw(j.self)));
     add("leader", j.leader);
     add("conninfo", j.conninfo);
     add("term", std::to_string(raw(j.term)));

@@ -17,10 +17,14 @@
 namespace pg_ha {
 
 // The helper is a program of its own; server and helper refuse each other's file when this differs.
-inline constexpr int rejoin_format = 1;
+inline constexpr int rejoin_format = 2;
 
 // How the helper ends.  The server may open the data directory after the first two only.
 enum RejoinExit { rejoin_exit_done = 0, rejoin_exit_given_up = 10, rejoin_exit_stopped = 11, rejoin_exit_failed = 12 };
+
+// How far it is, in a statement of the helper's session with the primary: member, whether it is a clone, percent, MB.
+inline constexpr const char *rejoin_application_name = "pg_ha_rejoin";
+inline constexpr const char *rejoin_progress_format = "SELECT 1 /* rejoin of member %llx, clone %u: %u %% of %u MB */";
 
 enum class RejoinPhase : std::uint8_t {
     none,       // nothing asked
@@ -49,6 +53,7 @@ struct RejoinJournal {
     std::string data_directory, config_file, program_directory;
     std::uint64_t system_identifier = 0;
     std::string clone;    // why nothing but a clone helps; empty: rewind if possible
+    NodeId self = NodeId::none; // whose rejoin it is
     std::string leader;   // name of the primary to follow
     std::string conninfo; // how to reach it
     Term term = Term::none;

@@ -27,7 +27,8 @@ struct DurableState {
 struct Tick {};                        // next_deadline() has come
 struct Received { Message message; };  // authenticated, decoded, bounded
 // PostgreSQL looked at.  On a primary also its lineage, and up to where the sync rule that is in effect is met.
-struct Sampled { LocalState local; Lineage lineage; Lsn confirmed = Lsn::none; };
+// And, for people, which members are being rewound or cloned.
+struct Sampled { LocalState local; Lineage lineage; Lsn confirmed = Lsn::none; std::vector<RejoinSeen> rejoins{}; };
 struct GateClosed { LocalState local; };  // answer to CloseGate: read after the gate was shut
 // Answer to Persist: the state file could not be made durable.  `stored`: what an earlier Persist of
 // the same step did make durable, and what may have been told to others since.

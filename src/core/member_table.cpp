@@ -26,7 +26,7 @@ bool says_something_new(const MemberReport &now, const MemberReport &before) {
     if (before.id == NodeId::none)
         return false;
     return now.incarnation != before.incarnation || now.role != before.role || now.term != before.term ||
-           now.reason != before.reason || now.local.in_recovery != before.local.in_recovery ||
+           now.reason != before.reason || now.parameters != before.parameters || now.rejoins != before.rejoins || now.local.in_recovery != before.local.in_recovery ||
            now.local.position_known != before.local.position_known || now.local.streaming != before.local.streaming ||
            now.local.position.timeline != before.local.position.timeline;
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "configuration.hpp"
+#include "recovery_parameters.hpp"
 
 #include <variant>
 
@@ -43,6 +44,16 @@ struct LinkReport {
     bool operator==(const LinkReport &) const = default;
 };
 
+// A member that is rewound or cloned anew, which its helper tells the primary: the member itself is down meanwhile.
+struct RejoinSeen {
+    NodeId member = NodeId::none;
+    bool clone = false;
+    std::uint32_t percent = 0;
+    std::uint32_t total_mb = 0;
+    bool operator==(const RejoinSeen &) const = default;
+};
+inline constexpr std::size_t rejoins_max = 4; // that are told of at a time
+
 // What a node believes about whether another lives.
 enum class Liveness : std::uint8_t { alive = 0, suspect = 1, unreachable = 2 };
 const char *to_string(Liveness liveness);
@@ -77,6 +88,8 @@ struct MemberReport {
     LocalState local;
     std::string reason;            // why it is what it is, for people; <= 200 bytes
     std::vector<LinkReport> links; // what it sees of the others; empty: as last time
+    RecoveryParameters parameters{};
+    std::vector<RejoinSeen> rejoins; // primary only
     bool operator==(const MemberReport &) const = default;
 };
 

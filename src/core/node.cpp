@@ -368,6 +368,7 @@ void Node::Impl::sampled(const Sampled &seen) {
     if (seen.confirmed != confirmed || seen.confirmed >= local.position.lsn)
         confirmed_grew = now;
     confirmed = seen.confirmed;
+    rejoins = seen.rejoins;
     if (!seen.lineage.empty())
         lineage = seen.lineage;
     if (local.streaming)

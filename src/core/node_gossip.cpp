@@ -23,10 +23,11 @@ constexpr std::size_t rumours_per_heartbeat = 12;
 constexpr std::size_t configurations_per_round = 4;   // to members that have shown an older one
 // A heartbeat in a large cluster, its configuration apart, fits into one packet.
 constexpr std::size_t heartbeat_bytes = 1200;
-constexpr std::size_t envelope_bytes = 110, report_bytes = 76, link_bytes = 20, lineage_entry_bytes = 14, rumour_bytes = 24;
+constexpr std::size_t envelope_bytes = 110, report_bytes = 86, link_bytes = 20, rejoin_bytes = 20, lineage_entry_bytes = 14, rumour_bytes = 24;
 
 std::size_t bytes_of(const MemberReport &report) {
-    return report_bytes + report.reason.size() + report.links.size() * link_bytes;
+    return report_bytes + report.reason.size() + report.links.size() * link_bytes +
+           report.rejoins.size() * rejoin_bytes;
 }
 } // namespace
 

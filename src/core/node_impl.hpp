@@ -144,6 +144,7 @@ struct Node::Impl {
     Lsn confirmed = Lsn::none;        // up to where the rule in effect is met, as PostgreSQL says
     Instant confirmed_grew = long_ago; // or was all that there is
     std::set<NodeId> unasked;         // the only voter restarted: members that may have been made primary meanwhile
+    std::vector<RejoinSeen> rejoins;  // of other members
     std::map<NodeId, StreamWatch> streams;
     WalHistory own_wal;
     Instant streams_looked_at = long_ago;
@@ -321,6 +322,8 @@ struct Node::Impl {
     // node_status.cpp
     Status status(Instant at) const;
     std::string failover_obstacle(Instant at) const;
+    void tell_rejoins(Status &status) const;
+    void warn_of_parameters(Status &status) const;
     std::string why_no_primary(Instant at) const;
     std::string outside_sync_set(const std::set<NodeId> &would_vote) const;
 };

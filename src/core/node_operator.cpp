@@ -61,6 +61,8 @@ std::string Node::Impl::cannot_succeed(const Member &member, Instant at) const {
         return "has not replayed what its data files need";
     if (configuration().synchronous && !contains(configuration().sync.set, member.id))
         return "is not in the sync set yet";
+    if (const std::string why = why_cannot_follow(settings.parameters, row->report.parameters); !why.empty())
+        return "could not be followed by this server: " + why;
     return "";
 }
 

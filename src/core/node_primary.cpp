@@ -28,6 +28,9 @@ MemberReport Node::Impl::own_report(bool with_links) {
     report.term = durable.term;
     report.local = local;
     report.reason = reason.substr(0, 200);
+    report.parameters = settings.parameters;
+    if (role == Role::primary)
+        report.rejoins = rejoins;
     if (with_links)
         report.links = link_reports();
     return report;

@@ -36,6 +36,7 @@ Status Node::Impl::status(Instant at) const {
             row.report.term = durable.term;
             row.report.local = local;
             row.report.reason = reason;
+            row.report.parameters = settings.parameters;
             row.report.links = table.links(configuration(), durable.self, at);
             row.liveness = Liveness::alive;
             row.last_heard = Duration{0};
@@ -54,10 +55,52 @@ Status Node::Impl::status(Instant at) const {
     }
     std::sort(status.members.begin(), status.members.end(),
               [](const MemberStatus &a, const MemberStatus &b) { return a.member.name < b.member.name; });
+    tell_rejoins(status);
+    warn_of_parameters(status);
     status.quorum = !configuration().members.empty() && has_majority(configuration(), heard);
     status.failover_reason = failover_obstacle(at);
     status.failover_possible = status.failover_reason.empty();
     return status;
+}
+
+// A member that is down while its helper works says nothing itself.
+void Node::Impl::tell_rejoins(Status &status) const {
+    const auto primary = std::find_if(status.members.begin(), status.members.end(),
+                                      [](const MemberStatus &row) { return row.is_primary && row.liveness == Liveness::alive; });
+    if (primary == status.members.end())
+        return;
+    const std::vector<RejoinSeen> seen = primary->self ? rejoins : primary->report.rejoins;
+    for (const RejoinSeen &rejoin : seen)
+        for (MemberStatus &row : status.members)
+            if (row.member.id == rejoin.member && row.liveness != Liveness::alive)
+                row.report.reason = std::string("is being ") + (rejoin.clone ? "cloned anew" : "rewound") +
+                                    (rejoin.total_mb == 0 ? "" : ": " + std::to_string(rejoin.percent) + " % of " +
+                                                                     std::to_string(rejoin.total_mb) + " MB");
+}
+
+// Who could not follow which other data node, if that is the primary or became it?  Added to what each says itself.
+void Node::Impl::warn_of_parameters(Status &status) const {
+    for (MemberStatus &row : status.members) {
+        std::string warning;
+        bool of_primary = false;
+        for (const MemberStatus &other : status.members) {
+            if (other.member.id == row.member.id || other.member.kind != MemberKind::data ||
+                (other.member.priority == 0 && !other.is_primary))
+                continue;
+            const std::string why = why_cannot_follow(row.report.parameters, other.report.parameters);
+            if (why.empty() || of_primary)
+                continue;
+            of_primary = other.is_primary;
+            warning = (of_primary ? "cannot follow " : "could not follow ") + other.member.name +
+                      (of_primary ? "" : " as primary") + ": " + why + ": raise it and restart this server";
+        }
+        if (row.self) {
+            status.alarm = warning;
+            status.cannot_follow = of_primary;
+        }
+        if (!warning.empty())
+            row.report.reason += (row.report.reason.empty() ? "" : "; ") + warning;
+    }
 }
 
 // Would the voters that this node hears elect another primary if the present one died now?

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "configuration.hpp"
+#include "recovery_parameters.hpp"
 
 namespace pg_ha {
 
@@ -23,6 +24,7 @@ struct Settings {
     std::uint64_t max_lag_on_failover = 16 << 20; // bytes; asynchronous mode only
     std::uint16_t priority = 100;                 // 0 = never primary
     std::size_t members_max = pg_ha::members_max; // only the simulator goes beyond
+    RecoveryParameters parameters{};              // of PostgreSQL, since its start
     bool tracing = false;
 };
 

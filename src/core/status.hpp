@@ -38,6 +38,8 @@ struct Status {
     bool failover_possible = false;
     std::string failover_reason;       // why not; empty if possible
     std::string reason;                // why this node is what it is, and what to do about it
+    std::string alarm;                 // which member this server could not follow, and why; empty: it can follow all
+    bool cannot_follow = false;        // that member is the primary
     std::vector<MemberStatus> members; // by name
 };
 

@@ -58,7 +58,7 @@ void make_clone(const RejoinJournal &journal) {
         remove_tree(own_place_of(tablespace, journal));
         command.push_back("--tablespace-mapping=" + tablespace + "=" + own_place_of(tablespace, journal));
     }
-    Progress progress({});
+    Progress progress(tell_primary(journal, source.conninfo, true));
     const Ran ran = run(command, Echo::on, [&progress](const std::string &line) { return progress.hear(line); },
                         Family::group);
     if (ran.status != 0)

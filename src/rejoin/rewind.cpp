@@ -186,7 +186,7 @@ bool Work::run_pg_rewind() {
     journal_.rewinds++;
     enter(RejoinPhase::rewinding);
     make_tablespace_directories(journal_);
-    Progress progress({});
+    Progress progress(tell_primary(journal_, journal_.conninfo, false));
     const Ran ran = run(pg_rewind(), Echo::on, [&progress](const std::string &line) { return progress.hear(line); });
     if (ran.status == 0)
         return true;

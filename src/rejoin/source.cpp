@@ -6,6 +6,7 @@
 
 #include <libpq-fe.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <optional>
@@ -49,6 +50,20 @@ public:
         return ::PQresultStatus(result.get()) == PGRES_COMMAND_OK;
     }
 
+    // Without waiting for the answer; while one is still missing, nothing.
+    void mention(const std::string &query) {
+        if (::PQconsumeInput(connection_.get()) != 1)
+            return;
+        while (::PQisBusy(connection_.get()) == 0) {
+            PGresult *answer = ::PQgetResult(connection_.get());
+            if (!answer) {
+                ::PQsendQuery(connection_.get(), query.c_str());
+                return;
+            }
+            ::PQclear(answer);
+        }
+    }
+
 private:
     std::unique_ptr<PGconn, void (*)(PGconn *)> connection_;
 };
@@ -88,7 +103,7 @@ void check_parameters(Session &source, const RejoinJournal &journal) {
 }
 
 std::string with_limits(const RejoinJournal &journal) {
-    return journal.conninfo + " dbname=postgres connect_timeout=5 application_name=pg_ha_rejoin";
+    return journal.conninfo + " dbname=postgres connect_timeout=5 application_name=" + rejoin_application_name;
 }
 
 } // namespace
@@ -118,14 +133,14 @@ void write_a_record(const RejoinJournal &journal) {
 // Null: it is not there, no primary, or of an older term.
 static std::optional<CloneSource> ask_candidate(const RejoinJournal &journal, const std::string &conninfo, std::string &why) {
     try {
-        Session session(conninfo + " replication=true connect_timeout=5 application_name=pg_ha_rejoin", true);
+        Session session(conninfo + " replication=true connect_timeout=5 application_name=" + rejoin_application_name, true);
         const auto found = session.rows("IDENTIFY_SYSTEM");
         if (::PQntuples(found.get()) != 1 || !session.writable())
             return std::nullopt;
         if (::PQgetvalue(found.get(), 0, 0) != std::to_string(journal.system_identifier))
             throw std::runtime_error("another database system answers at " + conninfo);
         check_parameters(session, journal);
-        return CloneSource{conninfo + " application_name=pg_ha_rejoin",
+        return CloneSource{conninfo + " application_name=" + rejoin_application_name,
                            static_cast<Timeline>(std::strtoul(::PQgetvalue(found.get(), 0, 1), nullptr, 10)), {}};
     } catch (const std::runtime_error &error) {
         why = error.what();
@@ -153,6 +168,24 @@ CloneSource find_clone_source(const RejoinJournal &journal) {
         // pg_basebackup says so itself if there are any and their directories are not empty
     }
     return *best;
+}
+
+std::function<void(const Amount &)> tell_primary(const RejoinJournal &journal, const std::string &conninfo, bool clone) {
+    std::shared_ptr<Session> session;
+    try {
+        session = std::make_shared<Session>(conninfo + " dbname=postgres connect_timeout=5 application_name=" +
+                                            rejoin_application_name);
+    } catch (const std::runtime_error &) {
+        return {};
+    }
+    const auto tell = [session, clone, self = journal.self](const Amount &amount) {
+        char text[128];
+        std::snprintf(text, sizeof text, rejoin_progress_format, static_cast<unsigned long long>(raw(self)), clone ? 1u : 0u,
+                      amount.percent(), static_cast<unsigned>(amount.total_kb >> 10));
+        session->mention(text);
+    };
+    tell({});
+    return tell;
 }
 
 void make_tablespace_directories(const RejoinJournal &journal) {

@@ -5,7 +5,9 @@
 #pragma once
 
 #include "agent/rejoin_journal.hpp"
+#include "progress.hpp"
 
+#include <functional>
 #include <stdexcept>
 #include <vector>
 
@@ -25,6 +27,9 @@ void check_source(const RejoinJournal &journal);
 // beginning of a page that is behind the page's header, where no record ends: nothing would open here until the
 // source writes on, which an idle one does not.
 void write_a_record(const RejoinJournal &journal);
+// A session with the primary that says there how far we are; for people, so nothing depends on it: if the primary does
+// not let us in, or does not answer, nothing is told.
+std::function<void(const Amount &)> tell_primary(const RejoinJournal &journal, const std::string &conninfo, bool clone);
 // Directories of tablespaces that the source has are made where they are missing.
 void make_tablespace_directories(const RejoinJournal &journal);
 

@@ -176,6 +176,16 @@ void copy_history(TimeLineID timeline, HistoryCopy *copy) {
     list_free_deep(history);
 }
 
+std::vector<RejoinSeen> rejoins_seen() {
+    RejoinTable table;
+    std::vector<RejoinSeen> seen;
+    if (!read_rejoins(&table))
+        return seen;
+    for (int i = 0; i < table.count; i++)
+        seen.push_back({static_cast<NodeId>(table.rows[i].member), table.rows[i].clone != 0, table.rows[i].percent, table.rows[i].total_mb});
+    return seen;
+}
+
 std::string standby_names(const ApplySync &sync) {
     if (sync.rule.quorum <= 1 || sync.names.empty() || planted(Bug::sync_not_waited))
         return "";
@@ -194,7 +204,7 @@ ServerControl::ServerControl(std::string node_name) : node_name_(std::move(node_
 
 Sampled ServerControl::sample() {
     const LocalState local = look();
-    return {local, local.in_recovery ? Lineage{} : lineage(), local.in_recovery ? Lsn::none : confirmed()};
+    return {local, local.in_recovery ? Lineage{} : lineage(), local.in_recovery ? Lsn::none : confirmed(), rejoins_seen()};
 }
 
 // Up to where enough standbys of the rule in effect say that they have flushed.  A walsender has a priority

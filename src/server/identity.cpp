@@ -13,7 +13,10 @@
 extern "C" {
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "access/twophase.h"
 #include "postmaster/postmaster.h"
+#include "replication/walsender.h"
+#include "storage/lock.h"
 }
 
 #include <algorithm>
@@ -89,6 +92,9 @@ Settings make_settings(const ClusterSecret &secret) {
     settings.min_sync_standbys = static_cast<unsigned>(guc_min_sync_standbys);
     settings.max_lag_on_failover = static_cast<std::uint64_t>(guc_max_lag_on_failover_kb) * 1024;
     settings.priority = static_cast<std::uint16_t>(guc_failover_priority);
+    settings.parameters = {static_cast<std::uint32_t>(MaxConnections), static_cast<std::uint32_t>(max_worker_processes),
+                           static_cast<std::uint32_t>(max_wal_senders), static_cast<std::uint32_t>(max_prepared_xacts),
+                           static_cast<std::uint32_t>(max_locks_per_xact)};
     settings.tracing = guc_trace;
     return settings;
 }

@@ -2,7 +2,7 @@
 //
 // The manager worker does what may be slow, so that the node worker never waits: it keeps
 // synchronous_standby_names at the value the node worker asked for, on primary and standby alike, and the
-// slots that hold WAL for the other members (retention.cpp).
+// slots that hold WAL for the other members (retention.cpp), and sees how far a rejoin is (rejoin_watch.cpp).
 //
 // The value of that setting goes through ALTER SYSTEM (postgresql.auto.conf), so it overrides what postgresql.conf
 // says (statements.cpp refuses ALTER SYSTEM by others); an edited file is not taken by any process (sync_rule.cpp)
@@ -15,6 +15,7 @@
 // a destructor lives across a call that may raise.
 #include "manager_worker.hpp"
 
+#include "rejoin_watch.hpp"
 #include "retention.hpp"
 #include "shmem.hpp"
 #include "sync_rule.hpp"
@@ -244,6 +245,7 @@ void pg_ha_manager_main(Datum) {
         checkpoint_after_promotion();
         long timeout = keep_sync_setting();
         timeout = Min(timeout, keep_slots());
+        timeout = Min(timeout, watch_rejoins());
         (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout, PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
         CHECK_FOR_INTERRUPTS();

@@ -42,6 +42,7 @@ namespace {
 
 constexpr Duration retry_every = seconds(1);
 constexpr Duration rejoin_retry = seconds(60);
+constexpr Duration primary_patience = seconds(5);
 constexpr Duration last_words = milliseconds(20);
 constexpr int exit_again = 1;                       // the postmaster starts the worker again
 constexpr int exit_crash = 2;                       // the postmaster restarts all processes
@@ -192,7 +193,13 @@ void add_to_reason(Status &status, const std::string &what) {
     status.reason += (status.reason.empty() ? "" : "; ") + what;
     for (MemberStatus &member : status.members)
         if (member.self)
-            member.report.reason = status.reason;
+            member.report.reason += (member.report.reason.empty() ? "" : "; ") + what;
+}
+
+bool somebody_is_away(const Status &status) {
+    return std::any_of(status.members.begin(), status.members.end(), [](const MemberStatus &row) {
+        return row.member.kind == MemberKind::data && !row.self && row.liveness != Liveness::alive;
+    });
 }
 
 } // namespace
@@ -205,6 +212,8 @@ void NodeWorker::write_status() {
         read_slots_alarm(&alarm);
         add_to_reason(status, alarm);
         add_to_reason(status, missing_wal_);
+        look_for_rejoins(somebody_is_away(status));
+        raise_alarm(status.alarm);
         if (const std::string &why = membership_->identity.why_new; status.role == Role::joining && !why.empty())
             status.reason += "; its state was not usable: " + why;
         fill_snapshot(status, now, snapshot_.get());
@@ -215,6 +224,26 @@ void NodeWorker::write_status() {
         fill_passive_snapshot(guc_node_name, GetSystemIdentifier(), passive_reason_, snapshot_.get());
     }
     write_snapshot(snapshot_.get());
+}
+
+// A manager worker that has nothing else to do is woken when there is something to look for.
+void NodeWorker::look_for_rejoins(bool away) {
+    if (pg_atomic_exchange_u32(&shared->members_away, away) == (away ? 1u : 0u))
+        return;
+    if (Latch *latch = shared->manager_latch)
+        SetLatch(latch);
+}
+
+// While there is still time.
+void NodeWorker::raise_alarm(const std::string &alarm) {
+    if (alarm == alarm_)
+        return;
+    alarm_ = alarm;
+    if (alarm.empty())
+        ereport(LOG, (errmsg("pg_ha: this server can follow every other again")));
+    else
+        ereport(WARNING, (errmsg("pg_ha: this server %s", alarm.c_str()),
+                          errdetail("PostgreSQL stops recovery on a server where this is lower than on its primary.")));
 }
 
 void NodeWorker::reload() {
@@ -251,11 +280,31 @@ void NodeWorker::shut_down(bool clean) {
         save_apart(last, membership_->file); // copies of the directories made until now are told from them
 }
 
+// As a standby this server would stop at the first record of the new primary, and could not be started again.  Fenced
+// as it is, it can be read.  Who is primary now may not be known yet.
+bool NodeWorker::must_not_demote() {
+    const Status status = agent()->status();
+    const Instant now = runtime_.now();
+    demotion_since_ = std::min(demotion_since_, now);
+    const bool unknown = status.primary == NodeId::none && now - demotion_since_ < primary_patience;
+    if (status.alarm.empty() || !(status.cannot_follow || unknown))
+        return false;
+    if (status.cannot_follow && !demotion_refused_)
+        ereport(WARNING, (errmsg("pg_ha: this server is fenced, but does not become a standby: it %s", status.alarm.c_str()),
+                          errdetail("No commit is acknowledged here."),
+                          errhint("Raise the setting and restart this server: it starts as a standby.")));
+    demotion_refused_ = status.cannot_follow;
+    retry_due_ = now + retry_every;
+    return true;
+}
+
 void NodeWorker::demote_if_asked() {
     if (!agent() || membership_->control.demotion().empty() || runtime_.now() < retry_due_)
         return;
     fence_now();
     runtime_.flush(last_words);
+    if (must_not_demote())
+        return;
     const char *error = write_standby_signal();
     if (error != nullptr) {
         ereport(LOG, (errmsg("pg_ha: cannot become a standby: %s: %m", error),
@@ -264,7 +313,7 @@ void NodeWorker::demote_if_asked() {
         return;
     }
     ereport(LOG, (errmsg("pg_ha: restarting as a standby: %s", membership_->control.demotion().c_str()),
-                  restart_after_crash ? 0 : errhint("restart_after_crash is off, so the server has to be started by hand.")));
+                  restart_after_crash ? 0 : errhint("restart_after_crash is off, so this server ends now. Start it: it starts as a standby.")));
     _exit(exit_crash);
 }
 

@@ -41,6 +41,9 @@ private:
     void reload();
     void keep_network_current();
     void shut_down(bool clean);
+    void look_for_rejoins(bool away);
+    void raise_alarm(const std::string &alarm);
+    bool must_not_demote();
     void demote_if_asked();
     void rejoin_if_asked();
     void report_rejoin();
@@ -77,6 +80,9 @@ private:
     std::string clone_because_;
     Instant armed_for_ = never;
     Instant bootstrap_deadline_ = never;
+    Instant demotion_since_ = never; // asked for, but it has to wait
+    bool demotion_refused_ = false;  // and the log says why
+    std::string alarm_;              // as the log has it
     bool postmaster_died_ = false;
     bool woken_ = true;    // by latch or signal: look at PostgreSQL again
     bool bootstrap_ = false; // ha_bootstrap() waits for an answer

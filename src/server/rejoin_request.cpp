@@ -33,10 +33,6 @@ constexpr seconds pause_clone{3600}; // what is there can be read meanwhile
 constexpr seconds pause_unheard{30};
 constexpr unsigned doublings_max = 6;
 
-// A standby refuses to start recovery with less of these than its primary had.
-constexpr const char *compared_parameters[] = {"max_connections", "max_worker_processes", "max_wal_senders",
-                                               "max_prepared_transactions", "max_locks_per_transaction"};
-
 std::string setting(const char *name) {
     const char *value = nullptr;
     guarded([name, &value] { value = GetConfigOption(name, false, false); });
@@ -80,6 +76,7 @@ void rejoin_request(const Rejoin &rejoin, const Configuration &configuration, No
     journal.program_directory = directory_of_programs();
     journal.system_identifier = GetSystemIdentifier();
     journal.clone = clone;
+    journal.self = self;
     journal.leader = rejoin.leader_name;
     journal.conninfo = conninfo_of(rejoin.postgres);
     for (const Member &member : configuration.members)
@@ -91,7 +88,7 @@ void rejoin_request(const Rejoin &rejoin, const Configuration &configuration, No
     journal.fork = rejoin.fork;
     journal.failures = last.phase == RejoinPhase::given_up ? last.failures : 0;
     journal.began_at = journal.at = std::time(nullptr);
-    for (const char *name : compared_parameters)
+    for (const char *name : recovery_parameter_names)
         journal.parameters[name] = setting(name);
     const std::string helper = journal.program_directory + "/pg_ha_rejoin";
     if (access(helper.c_str(), X_OK) != 0)

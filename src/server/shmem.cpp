@@ -121,6 +121,14 @@ void write_snapshot(const Snapshot *in) {
     write_versioned(&shared->snapshot_version, &shared->snapshot, in);
 }
 
+bool read_rejoins(RejoinTable *out) {
+    return read_versioned(&shared->rejoins_version, &shared->rejoins, out, sizeof(RejoinTable));
+}
+
+void write_rejoins(const RejoinTable *in) {
+    write_versioned(&shared->rejoins_version, &shared->rejoins, in);
+}
+
 bool read_slots(SlotTable *out) {
     return shared && read_versioned(&shared->slots_version, &shared->slots, out, sizeof(SlotTable));
 }

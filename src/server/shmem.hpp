@@ -102,6 +102,21 @@ struct EventRow {
     char reason[ha_text_bytes];
 };
 
+// ---- members that are being rewound or cloned ------------------------------------------------------
+
+inline constexpr int rejoin_rows_max = 4;
+
+struct RejoinRow {
+    uint64 member;
+    uint32 percent, total_mb, clone;
+};
+
+struct RejoinTable {
+    int32 count;
+    RejoinRow rows[rejoin_rows_max];
+};
+static_assert(std::is_trivially_copyable_v<RejoinTable>);
+
 // ---- the struct -----------------------------------------------------------------------------------
 
 // A session that got `busy` writes target and request (16 * its ticket + what), sets node_latch and polls for an
@@ -181,6 +196,12 @@ struct Shared {
     // -- what operators ask (desk.hpp).
     OperatorDesk desk;
 
+    // -- rejoins.  Writer: manager worker (version odd while writing).  Reader: node worker, which says whether there
+    // is anything to look for: 1 while a data member is not heard.
+    pg_atomic_uint32 rejoins_version;
+    RejoinTable rejoins;
+    pg_atomic_uint32 members_away;
+
     // -- slots.  Writer: manager worker (version odd while writing).
     pg_atomic_uint32 slots_version;
     SlotTable slots;
@@ -212,6 +233,8 @@ void write_snapshot(const Snapshot *in);                    // node worker only
 bool read_slots(SlotTable *out);                            // false: none were ever written
 void read_slots_alarm(char (*out)[ha_text_bytes]);
 void write_slots(const SlotTable *in);                      // manager worker only
+bool read_rejoins(RejoinTable *out);
+void write_rejoins(const RejoinTable *in);                  // manager worker only
 bool post_manager_note(const char *text);                   // manager worker only; false: no room
 bool take_manager_note(char (*out)[ha_text_bytes]);         // node worker only
 int read_events(EventRow *out, int max);                    // oldest first, returns count

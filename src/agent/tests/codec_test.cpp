@@ -106,6 +106,10 @@ public:
         out.reason = any_bytes(200);
         for (std::size_t i = below(links_max + 1); i > 0; --i)
             out.links.push_back({id<NodeId>(), number32(), number32(), number32()});
+        if (flag())
+            out.parameters = {number32(), number32(), 8, 0, number32()};
+        for (std::size_t i = below(rejoins_max + 1); i > 0; --i)
+            out.rejoins.push_back({id<NodeId>(), flag(), static_cast<std::uint32_t>(below(101)), number32()});
         return out;
     }
     std::vector<Rumour> rumours() {
@@ -288,6 +292,8 @@ TEST(Codec, LargestMessageFitsAFrame) {
     MemberReport report = random.report(0);
     report.reason = std::string(200, 'r');
     report.links.assign(members_max, {static_cast<NodeId>(~std::uint64_t(0)), 1000000, 60000, 100000});
+    report.parameters.fill(~0U);
+    report.rejoins.assign(rejoins_max, {static_cast<NodeId>(~std::uint64_t(0)), true, 100, ~0U});
     heartbeat.configuration = configuration;
     heartbeat.lineage.assign(lineage_entries_max, {static_cast<Timeline>(~0U), static_cast<Lsn>(1)});
     heartbeat.self = report;

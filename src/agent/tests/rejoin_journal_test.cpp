@@ -26,6 +26,7 @@ RejoinJournal full_journal() {
     j.program_directory = "/usr/lib/postgresql/15/bin";
     j.system_identifier = 0xfedcba9876543210;
     j.clone = "paris no longer has the WAL";
+    j.self = static_cast<NodeId>(0x8000000000000001);
     j.leader = "paris";
     j.conninfo = "user=replicator passfile='/x y' host=paris port=5432";
     j.term = static_cast<Term>(7);
@@ -78,6 +79,7 @@ TEST_F(RejoinJournalTest, EverythingIsReadBack) {
     EXPECT_EQ(wrote.config_file, read.config_file);
     EXPECT_EQ(wrote.program_directory, read.program_directory);
     EXPECT_EQ(wrote.system_identifier, read.system_identifier);
+    EXPECT_EQ(wrote.self, read.self);
     EXPECT_EQ(wrote.leader, read.leader);
     EXPECT_EQ(wrote.conninfo, read.conninfo);
     EXPECT_EQ(wrote.term, read.term);
