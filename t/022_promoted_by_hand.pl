@@ -2,7 +2,7 @@
 #
 # A standby is promoted by hand, past pg_ha: it takes the number that the next elected primary's timeline
 # will have.  What it wrote is on nobody else, so it must never be taken for a copy of that primary: no
-# stream, no acknowledgement, and no commit lost.
+# stream, no acknowledgement, and no commit lost.  And it comes home by itself, whatever was elected meanwhile.
 use strict;
 use warnings;
 use FindBin;
@@ -18,7 +18,8 @@ $cluster->sql('london', 'INSERT INTO ledger SELECT -g, 0 FROM generate_series(1,
 $cluster->poll('paris', 'SELECT count(*) FROM ledger', 100, 'paris has everything');
 
 # What it may do as long as nobody rewinds it.
-mkdir "$cluster->{dir}/paris.pg_ha/rejoin.new" or die "mkdir: $!";
+my $obstacle = "$cluster->{dir}/paris.pg_ha/rejoin.new";
+mkdir $obstacle or die "mkdir: $!";
 my ($status) = PgHaCluster::run_command(20, "$cluster->{bindir}/pg_ctl", '-D', $cluster->data('paris'), qw(promote -W));
 is($status, 0, 'paris is promoted by hand');
 # It is writable for a moment.  What is refused has been written to its WAL all the same.
@@ -63,5 +64,32 @@ for (1 .. 40) {
 }
 is($elected, 0, 'paris is not elected');
 $cluster->start($primary);
-$cluster->verify_ledger($cluster->wait_primary('london', 'rome'));
+$primary = $cluster->wait_primary('london', 'rome');
+$cluster->start_writer(qw(london rome));
+$cluster->wait_writes(100, 'in the term after that');
+
+# That term's timeline has a history which names paris' number.  paris lives on, did not fetch it ...
+my ($newest) = $cluster->sql($primary, "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)");
+cmp_ok(hex $newest, '>', 2, 'the primary is on a later timeline');
+is($cluster->sql('paris', 'SELECT pg_is_in_recovery()'), 't', 'paris has not died of it');
+ok(!-e $cluster->data('paris') . "/pg_wal/$newest.history", 'and has no history of it');
+# ... and if it had, by its archive for instance, it would start all the same.
+$cluster->stop('paris', 'immediate');
+$cluster->must_run('cp', map { $cluster->data($_) . "/pg_wal/$newest.history" } $primary, 'paris');
+my $log = $cluster->log_size('paris');
+rmdir $obstacle or die "rmdir: $!";
+$cluster->start('paris');
+$cluster->wait_log('paris', qr/removing the history file of timeline @{[hex $newest]}/, 'recovery is not shown a history that is not its own', $log);
+
+# pg_rewind would take the two timelines of the number 2 for one.
+$cluster->wait_log('paris', qr/cloning anew: a promotion by hand made timeline 2/, 'paris is cloned', $log);
+$cluster->wait_standby_of('paris', $primary, 120);
+$cluster->wait_ready($primary);
+$cluster->wait_writes(100, 'with paris at home');
+$cluster->verify_ledger($primary);
+my $end = $cluster->sql($primary, 'SELECT pg_current_wal_flush_lsn()');
+$cluster->poll('paris', "SELECT pg_last_wal_replay_lsn() >= '$end'", 't', 'paris has caught up');
+is($cluster->sql('paris', 'SELECT count(*), sum(id) FROM ledger'), $cluster->sql($primary, 'SELECT count(*), sum(id) FROM ledger'), 'and has the same rows');
+is($cluster->sql('paris', 'SELECT count(*) FROM ledger WHERE id < -1000'), 0, 'nothing of what it wrote by hand');
+like(join('', glob($cluster->data('paris') . '.pg_ha/diverged/*/00000002*')), qr/00000002/, 'which is kept aside');
 done_testing();

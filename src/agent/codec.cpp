@@ -567,6 +567,7 @@ std::string encode(const DurableState &state) {
     out.set_incarnation(raw(state.incarnation));
     out.set_term(raw(state.term));
     out.set_voted_for(raw(state.voted_for));
+    out.set_by_hand(raw(state.by_hand));
     put(*out.mutable_configuration(), state.configuration);
     return reused.serialize();
 }
@@ -583,6 +584,7 @@ std::optional<DurableState> decode_state(std::string_view bytes) {
     state->incarnation = static_cast<Incarnation>(in.incarnation());
     state->term = static_cast<Term>(in.term());
     state->voted_for = static_cast<NodeId>(in.voted_for());
+    state->by_hand = static_cast<Timeline>(in.by_hand());
     if (!decode_name(in.node_name(), state->node_name) || !get(in.configuration(), state->configuration))
         state.reset();
     return state;

@@ -116,6 +116,8 @@ void set(RejoinJournal &j, const std::string &name, const std::string &value) {
         j.own = position(value);
     else if (name == "fork")
         j.fork = position(value);
+    else if (name == "numbers_shared")
+        j.numbers_shared = value == "1";
     else if (name == "aside")
         j.aside = value;
     else if (name == "rewinds")
@@ -160,6 +162,7 @@ std::string to_text(const RejoinJournal &j) {
     add("timeline", std::to_string(raw(j.timeline)));
     add("own", text_of(j.own));
     add("fork", text_of(j.fork));
+    add("numbers_shared", j.numbers_shared ? "1" : "0");
     for (const auto &[name, value] : j.candidates)
         add("candidate." + name, value);
     for (const auto &[name, value] : j.parameters)

@@ -59,6 +59,7 @@ struct RejoinJournal {
     Term term = Term::none;
     Timeline timeline = Timeline::none; // it writes on
     Position own, fork;   // fork.timeline none: unknown
+    bool numbers_shared = false; // timelines of the same numbers are different ones here and there: pg_rewind is blind
     std::map<std::string, std::string> candidates; // how to reach each data node, by name: one of them is primary
     std::map<std::string, std::string> parameters; // that a standby must not have lower than its primary
     // -- written by the helper

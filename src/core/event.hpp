@@ -19,6 +19,7 @@ struct DurableState {
     NodeId voted_for = NodeId::none;
     Configuration configuration; // cluster == no_cluster: never admitted
     std::uint64_t saves = 0;     // number of this save: one more each time, over all starts
+    Timeline by_hand = Timeline::none; // from this one on our WAL is that of a promotion by hand, whatever its numbers
     bool operator==(const DurableState &) const = default;
 };
 
@@ -27,8 +28,15 @@ struct DurableState {
 struct Tick {};                        // next_deadline() has come
 struct Received { Message message; };  // authenticated, decoded, bounded
 // PostgreSQL looked at.  On a primary also its lineage, and up to where the sync rule that is in effect is met.
+// On a standby the timeline whose WAL the walreceiver has found to be another than the primary's of that number.
 // And, for people, which members are being rewound or cloned.
-struct Sampled { LocalState local; Lineage lineage; Lsn confirmed = Lsn::none; std::vector<RejoinSeen> rejoins{}; };
+struct Sampled {
+    LocalState local;
+    Lineage lineage;
+    Lsn confirmed = Lsn::none;
+    Timeline foreign = Timeline::none;
+    std::vector<RejoinSeen> rejoins{};
+};
 struct GateClosed { LocalState local; };  // answer to CloseGate: read after the gate was shut
 // Answer to Persist: the state file could not be made durable.  `stored`: what an earlier Persist of
 // the same step did make durable, and what may have been told to others since.
@@ -95,6 +103,7 @@ struct Rejoin {
     Timeline timeline; // it writes on
     Position fork;     // where its history left ours; timeline none: before anything it told
     Position own;      // the end of our WAL
+    bool numbers_shared = false; // it has timelines of the same numbers with other WAL: only a clone helps
 };
 // Make PostgreSQL wait for this rule.  Answered by SyncInEffect, also when nothing had to change.
 struct ApplySync { SyncRule rule; std::vector<std::string> names; };

@@ -379,6 +379,9 @@ void Node::Impl::sampled(const Sampled &seen) {
     if (role == Role::standby) {
         check_writable();
         if (!local.streaming)
+        if (seen.foreign != Timeline::none && seen.foreign == local.position.timeline && local.in_recovery &&
+            !promoted_by_hand())
+            disown_wal("its timeline " + std::to_string(raw(seen.foreign)) + " is not the primary's of that number");
             consider_evidence();
         consider_gate();
         if (election_due == never && !ballot)

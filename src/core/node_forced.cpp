@@ -123,6 +123,7 @@ void Node::Impl::take_over() {
     out.push_back(Note{role, role, durable.term, local.position, "FORCED FAILOVER by an operator: " + forced_price()});
     durable.term = static_cast<Term>(newest + terms_skipped + chance);
     durable.voted_for = durable.self;
+    durable.by_hand = Timeline::none; // whoever wrote this WAL, the operator chooses it
     Configuration &record = durable.configuration;
     for (Member &member : record.members)
         member.voter = member.id == durable.self;

@@ -213,6 +213,8 @@ struct Node::Impl {
     void forget_membership(const std::string &why);
     void ask_admission();
     void check_writable();
+    void disown_wal(const std::string &why);
+    bool promoted_by_hand() const { return durable.by_hand != Timeline::none && local.position.timeline >= durable.by_hand; }
     Member own_member() const;
 
     // node_election.cpp

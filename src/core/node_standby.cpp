@@ -193,7 +193,8 @@ void Node::Impl::consider_gate() {
     }
     if (gate_open && gate_leader == leader)
         return;
-    if (!descends_from(local.position, leader_lineage) && !planted(Bug::diverged_streams)) {
+    const bool by_hand = promoted_by_hand() && !planted(Bug::by_hand_forgotten);
+    if ((by_hand || !descends_from(local.position, leader_lineage)) && !planted(Bug::diverged_streams)) {
         reason = "has WAL up to " + to_string(local.position) + " that " + name_of(leader) + " does not have: it has to be rewound";
         consider_rejoin();
         return;
@@ -226,15 +227,19 @@ void Node::Impl::consider_rejoin() {
     if (rejoin_asked || !settled || !upstream)
         return;
     rejoin_asked = true;
-    const Position fork = fork_of(local.position, leader_lineage);
-    const std::string where = fork.timeline == Timeline::none
+    // Below by_hand the numbers mean the same here and there; pg_rewind compares them, too.
+    const bool numbers_shared = promoted_by_hand() && leader_lineage.back().timeline >= durable.by_hand;
+    const Position fork = numbers_shared ? Position{} : fork_of(local.position, leader_lineage);
+    const std::string where = numbers_shared
+                                  ? "whose timelines from " + std::to_string(raw(durable.by_hand)) + " on are others"
+                              : fork.timeline == Timeline::none
                                   ? "which was never on timeline " + std::to_string(raw(local.position.timeline))
                                   : "which left that history at " + to_string(fork) + ", " +
                                         std::to_string(raw(local.position.lsn) - raw(fork.lsn)) + " bytes before";
     out.push_back(Note{role, role, durable.term, local.position,
                        "diverged from " + name_of(leader) + ", " + where + ": it is to be rewound"});
     out.push_back(Rejoin{leader, name_of(leader), upstream->postgres, durable.term, leader_lineage.back().timeline, fork,
-                         local.position});
+                         local.position, numbers_shared});
 }
 
 void Node::Impl::forget_divergence() {
@@ -255,7 +260,14 @@ void Node::Impl::check_writable() {
     // will be, the primary of that number, so it must not come with a vote.
     const bool elected = local.position.timeline == timeline_of(durable.term) && durable.voted_for == durable.self;
     if (raw(local.position.timeline) >= raw(durable.term) && !elected)
-        forget_membership("PostgreSQL was promoted by hand: it restarts as standby, and joins anew");
+        disown_wal("PostgreSQL was promoted by hand: it restarts as standby, and joins anew");
+}
+
+// What lies on our newest timeline no primary has written.  That is kept in the state: later nothing tells it any
+// more from the WAL of the primary whose timeline has that number.
+void Node::Impl::disown_wal(const std::string &why) {
+    durable.by_hand = promoted_by_hand() ? durable.by_hand : local.position.timeline;
+    forget_membership(why);
 }
 
 // ---- evidence that the primary is gone ---------------------------------------------------------------

@@ -23,6 +23,7 @@ enum class Bug : std::uint8_t {
     lsn_without_timeline,      // positions are compared by LSN alone
     priority_beats_lsn,        // a preferred candidate gets votes although it is behind
     sync_set_not_asked,        // a majority of voters is enough, whoever of S is missing
+    by_hand_forgotten,         // the number of a timeline is believed, though a promotion by hand made ours
     diverged_streams,          // the gate opens without a look at the primary's lineage
     rejoin_undiverged,         // a node whose WAL is part of the primary's history asks to be rewound
     rejoin_by_any_lineage,     // ... before its primary, not yet open for writes, has told its history

@@ -98,7 +98,10 @@ bool Work::request(std::string &why) {
         to_string(journal_.own));
     try {
         check_source(journal_);
-        return true;
+        if (!journal_.numbers_shared)
+            return true;
+        why = "a promotion by hand made timeline " + std::to_string(raw(journal_.own.timeline)) +
+              " here, and pg_rewind compares numbers only";
     } catch (const CannotRewind &cannot) {
         why = cannot.what();
     } catch (const std::runtime_error &cannot) { // perhaps replication is all that it allows us

@@ -204,7 +204,8 @@ ServerControl::ServerControl(std::string node_name) : node_name_(std::move(node_
 
 Sampled ServerControl::sample() {
     const LocalState local = look();
-    return {local, local.in_recovery ? Lineage{} : lineage(), local.in_recovery ? Lsn::none : confirmed(), rejoins_seen()};
+    return {local, local.in_recovery ? Lineage{} : lineage(), local.in_recovery ? Lsn::none : confirmed(),
+            static_cast<Timeline>(pg_atomic_read_u32(&shared->foreign_timeline)), rejoins_seen()};
 }
 
 // Up to where enough standbys of the rule in effect say that they have flushed.  A walsender has a priority

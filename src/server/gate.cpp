@@ -149,13 +149,6 @@ WalReceiverConn *gated_connect(const char *conninfo, bool logical, const char *a
     return connection; // null: walreceiver raises an error with *err, and at_exit() counts it
 }
 
-char *gated_identify_system(WalReceiverConn *conn, TimeLineID *primary_tli) {
-    char *identifier = stock.walrcv_identify_system(conn, primary_tli);
-    if (conn == connection)
-        primary_timeline = *primary_tli;
-    return identifier;
-}
-
 // The end of each timeline before `primary_timeline`, oldest first, as the primary itself says.  Not as the
 // file of that number here says: a standby promoted by hand has made one of its own, under a number that
 // the next elected primary uses, too.
@@ -180,6 +173,8 @@ List *primary_history(WalReceiverConn *conn) {
     return ends;
 }
 
+// Walreceiver fetches the primary's history files next.  Recovery reads what lies in pg_wal and would end the
+// server over a history that does not contain its own, so this is decided before.
 void refuse_if_diverged(WalReceiverConn *conn) {
     TimeLineID timeline;
     XLogRecPtr end = GetXLogReplayRecPtr(&timeline);
@@ -202,15 +197,27 @@ void refuse_if_diverged(WalReceiverConn *conn) {
     const TimeLineHistoryEntry *left = nullptr; // where the primary left our timeline; null: it is on it
     if (shared_history && list_length(theirs) > before)
         left = static_cast<const TimeLineHistoryEntry *>(list_nth(theirs, before));
-    if (!shared_history || (left ? left->tli : primary_timeline) != timeline)
+    if (!shared_history || (left ? left->tli : primary_timeline) != timeline) {
+        if (primary_timeline == term) // that was elected; another server may have been met in its place
+            pg_atomic_write_u32(&shared->foreign_timeline, timeline);
         ereport(FATAL, (errmsg("pg_ha: timeline %u of this server is no part of the primary's history", timeline),
                         errdetail("The primary is on timeline %u.", primary_timeline),
                         errhint("Rewind this server with pg_rewind, or clone it again.")));
+    }
     if (left && end > left->end)
         ereport(FATAL, (errmsg("pg_ha: this server has WAL that the primary does not have"),
                         errdetail("WAL ends here at %X/%X on timeline %u; the primary left that timeline at %X/%X.",
                                   high(end), low(end), timeline, high(left->end), low(left->end)),
                         errhint("Rewind this server with pg_rewind, or clone it again.")));
+}
+
+char *gated_identify_system(WalReceiverConn *conn, TimeLineID *primary_tli) {
+    char *identifier = stock.walrcv_identify_system(conn, primary_tli);
+    if (conn == connection) {
+        primary_timeline = *primary_tli;
+        refuse_if_diverged(conn);
+    }
+    return identifier;
 }
 
 // PostgreSQL asks for the segment with the page that it wants next.  If the record to be read began in the
@@ -224,7 +231,6 @@ XLogRecPtr segment_of_replay() {
 bool gated_startstreaming(WalReceiverConn *conn, const WalRcvStreamOptions *options) {
     if (conn != connection)
         return stock.walrcv_startstreaming(conn, options);
-    refuse_if_diverged(conn);
     // From here on WAL may arrive.  Cleared before the gate is looked at: whoever shuts the gate and
     // then still reads "settled" knows that nothing was acknowledged since.
     pg_atomic_write_u32(&shared->wal_settled, 0);

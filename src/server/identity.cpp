@@ -5,6 +5,7 @@
 // retires the old one.  A state
 // under another node name is an operator's mix-up: the server stays passive until it is resolved.
 #include "identity.hpp"
+#include "backend.hpp"
 #include "peers.hpp"
 #include "promotion.hpp"
 
@@ -12,6 +13,8 @@
 
 extern "C" {
 #include "access/xlog.h"
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
 #include "miscadmin.h"
 #include "access/twophase.h"
 #include "postmaster/postmaster.h"
@@ -43,6 +46,17 @@ DurableState fresh_state() {
     state.self = static_cast<NodeId>(strong_random());
     state.node_name = guc_node_name;
     return state;
+}
+
+// As the control file has it: of the newest checkpoint, or of WAL replayed or written after it.
+Timeline timeline_of_wal() {
+    TimeLineID timeline = 0;
+    guarded([&timeline] {
+        bool checksum_ok = false;
+        const ControlFileData *control = get_controlfile(DataDir, &checksum_ok);
+        timeline = Max(control->checkPointCopy.ThisTimeLineID, control->minRecoveryPointTLI);
+    });
+    return static_cast<Timeline>(timeline);
 }
 
 // Empty: the loaded state belongs here.
@@ -122,9 +136,14 @@ Identity choose_identity(StateFile &file, const ClusterSecret &secret, const Set
     // A voter stores a term before its server gets on that term's timeline.  A newer timeline was made behind
     // our back, by a promotion by hand, or the state is an old copy.  Such WAL would outrank that of the
     // elected primary in the next election, so it must not come with a vote.
-    if (loaded.configuration.is_voter(loaded.self) && raw(newest_timeline()) > raw(loaded.term))
-        return replaced_state(file, "it knows terms up to " + std::to_string(raw(loaded.term)) +
-                                        ", but the server is on timeline " + std::to_string(raw(newest_timeline())));
+    if (loaded.configuration.is_voter(loaded.self) && raw(newest_timeline()) > raw(loaded.term)) {
+        Identity fresh = replaced_state(file, "it knows terms up to " + std::to_string(raw(loaded.term)) +
+                                                  ", but the server is on timeline " +
+                                                  std::to_string(raw(newest_timeline())));
+        if (raw(timeline_of_wal()) > raw(loaded.term)) // not the mere history of somebody else's
+            fresh.state.by_hand = static_cast<Timeline>(raw(loaded.term) + 1);
+        return fresh;
+    }
     if (const std::string why = why_foreign(loaded, secret, settings); !why.empty())
         return replaced_state(file, why);
     if (loaded.node_name != settings.node_name)

@@ -9,6 +9,7 @@
 #include "node_worker.hpp"
 
 #include "guc.hpp"
+#include "rejoin.hpp"
 #include "start_gate.hpp"
 
 extern "C" {
@@ -108,6 +109,8 @@ void NodeWorker::start_membership() {
     membership_ = std::make_unique<Membership>(read_secret(secret_file()));
     Membership &m = *membership_;
     DurableState &state = m.identity.state;
+    if (rejoin_was_done())
+        state.by_hand = Timeline::none; // that WAL is gone
     if (!begin_run(state, m.file))
         throw std::runtime_error(std::string("could not write the state file in \"") + state_directory() +
                                  "\", or " + echo_file_name + " in the data directory");

@@ -11,8 +11,11 @@
 
 extern "C" {
 #include "postgres.h"
+#include "access/timeline.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
 #include "common/file_perm.h"
 #include "miscadmin.h"
 }
@@ -76,6 +79,35 @@ std::string write_placeholders(Term term, Timeline replayed) {
     return any ? sync_directory(XLOGDIR) : "";
 }
 
+// Newest first, as PostgreSQL lists them.  Does `whole` say something else about what came before the last timeline of
+// `part` than `part` itself?  A placeholder says nothing.
+bool says_otherwise(const List *whole, const List *part) {
+    const int shorter = list_length(part), skipped = list_length(whole) - shorter;
+    if (shorter <= 1)
+        return false;
+    for (int i = 1; i < shorter && skipped >= 0; i++) {
+        const auto *ours = static_cast<const TimeLineHistoryEntry *>(list_nth(part, i));
+        const auto *theirs = static_cast<const TimeLineHistoryEntry *>(list_nth(whole, i + skipped));
+        if (ours->tli != theirs->tli || ours->end != theirs->end)
+            return true;
+    }
+    return skipped < 0;
+}
+
+bool contradicts(List *history, const ControlFileData *control) {
+    if (tliOfPointInHistory(control->checkPoint, history) != control->checkPointCopy.ThisTimeLineID)
+        return true;
+    const XLogRecPtr reached = control->minRecoveryPoint;
+    if (!XLogRecPtrIsInvalid(reached) && tliOfPointInHistory(reached - 1, history) != control->minRecoveryPointTLI)
+        return true;
+    const ListCell *cell;
+    for_each_from(cell, history, 1) {
+        if (says_otherwise(history, readTimeLineHistory(static_cast<const TimeLineHistoryEntry *>(lfirst(cell))->tli)))
+            return true;
+    }
+    return false;
+}
+
 bool scan_histories(TimeLineID *newest_real, TimeLineID *newest) {
     *newest_real = *newest = 0;
     DIR *directory = opendir(XLOGDIR);
@@ -114,6 +146,28 @@ const char *remove_stale_placeholders() {
         TLHistoryFilePath(path, timeline);
         if (unlink(path) != 0 && errno != ENOENT)
             return "could not remove an empty timeline history file";
+    }
+    return nullptr;
+}
+
+// Recovery goes for the newest timeline that has a history here, and ends the server if that history does not contain
+// what is on disk.
+const char *remove_foreign_histories() {
+    TimeLineID newest_real, newest;
+    if (!scan_histories(&newest_real, &newest))
+        return "could not open pg_wal";
+    bool valid = false;
+    const ControlFileData *control = get_controlfile(DataDir, &valid);
+    const TimeLineID own = Max(control->checkPointCopy.ThisTimeLineID, control->minRecoveryPointTLI);
+    for (TimeLineID timeline = newest_real; valid && timeline > own; timeline--) {
+        char path[MAXPGPATH];
+        TLHistoryFilePath(path, timeline);
+        if (access(path, F_OK) != 0 || !contradicts(readTimeLineHistory(timeline), control))
+            continue;
+        ereport(LOG, (errmsg("pg_ha: removing the history file of timeline %u", timeline),
+                      errdetail("This server's WAL is no part of that history.")));
+        if (unlink(path) != 0)
+            return "could not remove a timeline history file";
     }
     return nullptr;
 }

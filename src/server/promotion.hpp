@@ -14,6 +14,10 @@ namespace pg_ha {
 // refuse to start.  Null, or what failed (errno is set).  Raises nothing, uses no C++ object.
 const char *remove_stale_placeholders();
 
+// Before recovery starts, in the postmaster: drops histories of newer timelines that do not contain this server's own
+// WAL, which recovery would die of.  Null, or what failed (errno is set).  May raise.
+const char *remove_foreign_histories();
+
 // The newest timeline that this data directory has a history of.
 Timeline newest_timeline();
 

@@ -25,6 +25,8 @@ Duration rejoin_pause(bool clone);
 // Writes the request for this postmaster; with restart_after_crash off for the next one.
 // clone: why rewinding is no use; empty: it may be.
 void rejoin_request(const Rejoin &rejoin, const Configuration &configuration, NodeId self, const std::string &clone);
+// Was this server rewound, and has not told so yet?
+bool rejoin_was_done();
 // What became of the last one, once; empty: nothing to tell.
 std::string rejoin_take_report();
 

@@ -86,6 +86,7 @@ void rejoin_request(const Rejoin &rejoin, const Configuration &configuration, No
     journal.timeline = rejoin.timeline;
     journal.own = rejoin.own;
     journal.fork = rejoin.fork;
+    journal.numbers_shared = rejoin.numbers_shared;
     journal.failures = last.phase == RejoinPhase::given_up ? last.failures : 0;
     journal.began_at = journal.at = std::time(nullptr);
     for (const char *name : recovery_parameter_names)
@@ -94,6 +95,11 @@ void rejoin_request(const Rejoin &rejoin, const Configuration &configuration, No
     if (access(helper.c_str(), X_OK) != 0)
         throw std::runtime_error("the program \"" + helper + "\" is missing: make install of pg_ha puts it there");
     write_rejoin_journal(state_directory(), journal);
+}
+
+bool rejoin_was_done() {
+    const RejoinJournal journal = read_rejoin_journal(state_directory());
+    return journal.phase == RejoinPhase::done && !journal.reported;
 }
 
 std::string rejoin_take_report() {

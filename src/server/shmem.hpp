@@ -165,6 +165,7 @@ struct Shared {
     pg_atomic_uint32 streams_started;
     pg_atomic_uint32 streams_failed;   // ended by error or refused connection
     pg_atomic_uint32 streams_finished; // ended by end of COPY (walrcv_receive returned -1)
+    pg_atomic_uint32 foreign_timeline; // own timeline that the primary has with other WAL; 0: none was found
     pg_atomic_uint64 stream_heard_ns;  // BOOTTIME of the last byte from the primary
     // The upstream_version that the walreceiver's connection was made for (0: it has none and waits), and
     // whether WAL flows through it.  Writer: walreceiver.

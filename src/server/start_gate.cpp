@@ -124,5 +124,7 @@ void start_gate() {
     ereport(LOG, (errmsg("pg_ha: starting as a standby: %s", failure.failed ? failure.text : reason),
                   was_standby ? 0 : errdetail("standby.signal was created.")));
 }
+    if (const char *fault = remove_foreign_histories())
+        ereport(FATAL, (errcode_for_file_access(), errmsg("%s: %m", fault)));
 
 } // namespace pg_ha

@@ -23,6 +23,7 @@ void Postgres::forget_shared_memory() {
     rules_ = {saved_rule};
     wanted_version_++;
     stopping_ = promoting_ = false;
+    foreign_ = Timeline::none;
     inserted_ = wal.lsn; // what was not flushed is gone
 }
 

@@ -33,7 +33,7 @@ public:
 
     // -- ports
     LocalState close_gate() override;
-    Sampled sample() override { return {local_state(), lineage(), confirmed()}; }
+    Sampled sample() override { return {local_state(), lineage(), confirmed(), foreign_}; }
     void open_gate(const OpenGate &upstream) override;
     void set_lease(Instant until) override;
     void settled() override;
@@ -122,11 +122,12 @@ private:
     Host *rewind_source() const;
     void begin_rewind();
     void finish_rewind();
-    void learn_term(const Host &source);
+    void correct_state(const Host &source);
     // stream.cpp
     void connect_later(Time delay);
     void try_connect(std::uint32_t number);
     void connect_failed(bool refused);
+    bool looks_alike(WalPoint theirs) const;
     void accept(int standby);
     void claim_falsely();
     void pump(int standby);
@@ -165,6 +166,7 @@ private:
     bool server_alive_ = false, backends_alive_ = false;
     bool stopping_ = false, promoting_ = false;
     bool position_known_ = false;
+    Timeline foreign_ = Timeline::none; // shared memory: the primary has other WAL of that number
     Instant lease_{};                // shared memory
     Time leased_since_ = 0;          // without a gap
     std::uint64_t inserted_ = 0;     // end of WAL in memory, a primary's

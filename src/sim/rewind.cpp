@@ -69,20 +69,24 @@ void Postgres::finish_rewind() {
     world().checkers.rewound(host_, wal, source->postgres.wal);
     world().election.wal_changes(host_);
     wal = source->postgres.wal;
-    learn_term(*source);
+    correct_state(*source);
     world().election.cloned(host_, *source);
     rewind_.reset();
     host_.start_as_standby();
 }
 
-// WAL of a term that the state file does not know would make a voter that can neither stand nor follow.
-void Postgres::learn_term(const Host &source) {
+// WAL of a term that the state file does not know would make a voter that can neither stand nor follow.  And what a
+// promotion by hand had made is gone.
+void Postgres::correct_state(const Host &source) {
     const Term term = static_cast<Term>(raw(world().wal.branch(source.postgres.wal.branch).timeline));
-    if (!host_.disk.state() || term <= host_.disk.state()->term)
+    if (!host_.disk.state() || (term <= host_.disk.state()->term && host_.disk.state()->by_hand == Timeline::none))
         return;
     DurableState state = *host_.disk.state();
-    state.term = term;
-    state.voted_for = NodeId::none;
+    state.by_hand = Timeline::none;
+    if (term > state.term) {
+        state.term = term;
+        state.voted_for = NodeId::none;
+    }
     host_.disk.write(state);
 }
 

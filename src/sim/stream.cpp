@@ -6,6 +6,8 @@
 #include "postgres_fake.hpp"
 #include "world.hpp"
 
+#include <algorithm>
+
 namespace pg_ha::sim {
 
 namespace {
@@ -44,6 +46,15 @@ void Postgres::try_connect(std::uint32_t number) {
     });
 }
 
+// By the numbers of the timelines and the ends of those before the last, is this part of our history?
+bool Postgres::looks_alike(WalPoint theirs) const {
+    const Lineage ours = world().wal.lineage(wal), other = world().wal.lineage(theirs);
+    const std::size_t before = other.size() - 1;
+    return ours.size() > before && std::equal(other.begin(), other.begin() + static_cast<std::ptrdiff_t>(before), ours.begin()) &&
+           ours[before].timeline == other[before].timeline &&
+           (ours[before].end == Lsn::none || theirs.lsn <= raw(ours[before].end));
+}
+
 // Runs on the upstream: a standby asks for WAL from its own position on.
 void Postgres::accept(int standby) {
     Postgres &other = world().host(standby).postgres;
@@ -58,10 +69,15 @@ void Postgres::accept(int standby) {
     // Nobody is elected on a timeline above the term; the wrapped walreceiver tells (src/server/gate.cpp).
     if (raw(world().wal.branch(wal.branch).timeline) > raw(other.receiver_.term))
         return other.connect_later(pause);
-    // The core goes by numbers of timelines.  Where a number was taken by hand, the wrapped walreceiver tells by the
-    // histories (src/server/gate.cpp).
-    if (diverged && world().wal.branch(other.wal.branch).by_hand)
+    // Where a number was taken by hand, the wrapped walreceiver sees other histories (src/server/gate.cpp), unless
+    // both left the same timeline at the same place.
+    if (diverged && world().wal.branch(other.wal.branch).by_hand && !looks_alike(other.wal)) {
+        if (timeline_of(other.receiver_.term) == world().wal.branch(wal.branch).timeline) {
+            other.foreign_ = world().wal.branch(other.wal.branch).timeline;
+            world().host(standby).sample();
+        }
         return other.connect_later(pause);
+    }
     // The gate's permission stands while the worker may sleep.  If the upstream is on another timeline by now
     // than the core has looked at, the wrapped walreceiver compares histories itself (src/server/gate.cpp).
     const bool unseen = world().wal.branch(wal.branch).timeline != timeline_of(other.receiver_.term);

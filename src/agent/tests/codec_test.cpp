@@ -175,7 +175,7 @@ public:
                 static_cast<Instance>(number32()), number()};
     }
     DurableState state() {
-        return {id<NodeId>(), name(), id<Incarnation>(), id<Term>(), id<NodeId>(), configuration(), number()};
+        return {id<NodeId>(), name(), id<Incarnation>(), id<Term>(), id<NodeId>(), configuration(), number(), id<Timeline>()};
     }
 
 private:

@@ -592,3 +592,63 @@ TEST_F(Schedule, ACandidateGivesWayToOneThatIsAheadOnlyTwice) {
         EXPECT_EQ(raw(node->durable().term), lost < 2 ? 1u : 2u);
     }
 }
+
+// ---- a promotion by hand ---------------------------------------------------------------------------------
+
+TEST_F(Schedule, APromotionByHandIsRememberedInTheState) {
+    start(2);
+    hear(1, 1, primary_heartbeat(1, 1));
+    local.in_recovery = false;
+    local.position = position(2, 1056);
+    sample();
+    EXPECT_EQ(node->status(now).role, Role::deposed);
+    EXPECT_EQ(raw(disk.by_hand), 2u);
+    EXPECT_NE(disk.self, id(2)) << "it has no vote any more";
+}
+
+// The primary's timeline 2 contains position 2/1000, by its number; but this server's is another.
+TEST_F(Schedule, WalMadeByHandIsNeverStreamedOnAndAsksForAClone) {
+    disk.by_hand = static_cast<Timeline>(2);
+    disk.term = term(2);
+    local.position = position(2, 1000);
+    local.replayed = local.position.lsn;
+    start(2);
+    Heartbeat heartbeat = primary_heartbeat(1, 2);
+    heartbeat.lineage = {{static_cast<Timeline>(1), static_cast<Lsn>(500)}, {static_cast<Timeline>(2), Lsn::none}};
+    hear(1, 2, heartbeat);
+    pass(seconds(1));
+    EXPECT_TRUE(all<OpenGate>().empty());
+    ASSERT_EQ(all<Rejoin>().size(), 1u);
+    EXPECT_TRUE(all<Rejoin>().back().numbers_shared);
+    EXPECT_EQ(all<Rejoin>().back().fork, Position{});
+}
+
+TEST_F(Schedule, WalMadeByHandBeyondThePrimarysTimelinesIsRewound) {
+    disk.by_hand = static_cast<Timeline>(2);
+    local.position = position(2, 1000);
+    local.replayed = local.position.lsn;
+    start(2);
+    hear(1, 1, primary_heartbeat(1, 1));
+    pass(seconds(1));
+    EXPECT_TRUE(all<OpenGate>().empty());
+    ASSERT_EQ(all<Rejoin>().size(), 1u);
+    EXPECT_FALSE(all<Rejoin>().back().numbers_shared);
+}
+
+TEST_F(Schedule, WhatTheWalreceiverFindsForeignIsMadeByHand) {
+    disk.term = term(2);
+    local.position = position(2, 1000);
+    start(2);
+    Heartbeat heartbeat = primary_heartbeat(1, 2);
+    heartbeat.lineage = {{static_cast<Timeline>(1), static_cast<Lsn>(500)}, {static_cast<Timeline>(2), Lsn::none}};
+    hear(1, 2, heartbeat);
+    ASSERT_EQ(all<OpenGate>().size(), 1u);
+    const Sampled seen{local, {}, Lsn::none, static_cast<Timeline>(2)};
+    step(seen);
+    EXPECT_FALSE(all<CloseGate>().empty());
+    EXPECT_EQ(raw(disk.by_hand), 2u);
+    const NodeId once = disk.self;
+    EXPECT_NE(once, id(2));
+    step(seen);
+    EXPECT_EQ(disk.self, once) << "it is told once only";
+}
