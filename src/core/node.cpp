@@ -213,6 +213,7 @@ void Node::Impl::refuse(const Message &message, Hearing hearing) {
 void Node::Impl::tick() {
     if (now >= heartbeat_due) {
         gossip_round();
+        note_waits();
         if (role == Role::joining)
             ask_admission();
         else if (role != Role::passive)
@@ -378,10 +379,10 @@ void Node::Impl::sampled(const Sampled &seen) {
         catch_up_to = local.position.lsn;
     if (role == Role::standby) {
         check_writable();
-        if (!local.streaming)
         if (seen.foreign != Timeline::none && seen.foreign == local.position.timeline && local.in_recovery &&
             !promoted_by_hand())
             disown_wal("its timeline " + std::to_string(raw(seen.foreign)) + " is not the primary's of that number");
+        if (!local.streaming)
             consider_evidence();
         consider_gate();
         if (election_due == never && !ballot)

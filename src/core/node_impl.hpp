@@ -100,6 +100,7 @@ struct Node::Impl {
     Instant clean_stop_until = never; // a clean stop under way: wait so long for the end of the stream
     bool leader_gone = false;         // its kernel says nobody is there
     bool stream_ended = false;
+    std::string waits_noted;          // for whom, as was said last
     bool gate_open = false;
     bool gate_shutting = false;       // asked for; until GateClosed the position may be older than what was received
     NodeId gate_leader = NodeId::none;
@@ -326,7 +327,9 @@ struct Node::Impl {
     std::string failover_obstacle(Instant at) const;
     void tell_rejoins(Status &status) const;
     void warn_of_parameters(Status &status) const;
+    std::string lacks_for_election(Instant at) const;
     std::string why_no_primary(Instant at) const;
+    void note_waits();
     std::string outside_sync_set(const std::set<NodeId> &would_vote) const;
 };
 

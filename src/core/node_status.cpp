@@ -153,8 +153,8 @@ std::string Node::Impl::failover_obstacle(Instant at) const {
     return "";
 }
 
-// Is an election under way, or what does it lack?
-std::string Node::Impl::why_no_primary(Instant at) const {
+// Whom an election lacks, among those whom this node hears; empty: it can be held.
+std::string Node::Impl::lacks_for_election(Instant at) const {
     std::set<NodeId> able;
     for (const Member &member : configuration().members) {
         const bool self = member.id == durable.self;
@@ -166,13 +166,34 @@ std::string Node::Impl::why_no_primary(Instant at) const {
     }
     const bool enough_voters = has_majority(configuration(), able);
     if (enough_voters && wins_election(configuration(), able))
-        return "there is no primary at the moment";
+        return "";
     std::string missing;
     for (const Member &member : configuration().members)
         if (!able.contains(member.id) && (enough_voters ? contains(configuration().sync.set, member.id) : member.voter))
-            missing += (missing.empty() ? "" : ", ") + member.name;
+            missing += (missing.empty() ? "" : ", ") + member.name +
+                       (member.id == durable.self ? " (reads its own WAL)" : "");
     return (enough_voters ? "there is no primary: nobody who is heard is sure to have every commit: missing "
                           : "there is no primary, and no majority of the voters: missing ") + missing;
+}
+
+// Is an election under way, or what does it lack?
+std::string Node::Impl::why_no_primary(Instant at) const {
+    const std::string lack = lacks_for_election(at);
+    return lack.empty() ? "there is no primary at the moment" : lack;
+}
+
+// A standby that can do nothing but wait says for whom: to people, to the log, to the others.
+void Node::Impl::note_waits() {
+    if (role != Role::standby || leader != NodeId::none || now < started + promised_lease())
+        return waits_noted.clear();
+    const std::string lack = lacks_for_election(now);
+    if (lack.empty())
+        return waits_noted.clear();
+    reason = "waits: " + lack;
+    if (reason == waits_noted)
+        return;
+    waits_noted = reason;
+    out.push_back(Note{role, role, durable.term, local.position, reason});
 }
 
 // Which standbys would have to catch up, so that a majority without the primary can know every commit.

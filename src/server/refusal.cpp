@@ -57,6 +57,8 @@ int detail_role(const Snapshot *seen) {
 int hint_primary(const Snapshot *seen) {
     if (other_primary_known(seen))
         return errhint("Connect to %s at %s:%d.", seen->primary_name, seen->primary_host, seen->primary_port);
+    if (seen->valid && seen->failover_reason[0] != '\0')
+        return errhint("No other primary is known: %s.", seen->failover_reason);
     return errhint("No other primary is known. Try again later; SELECT * FROM ha_cluster says what is missing.");
 }
 

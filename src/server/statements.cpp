@@ -15,7 +15,8 @@
 //    only with a line in the log.
 //
 // Reads of system catalogs are never refused: planning has read them already, and people who look for
-// the reason need them.  In recovery nothing here applies; PostgreSQL itself refuses writes there.
+// the reason need them.  In recovery PostgreSQL itself refuses writes; here they are refused a moment before,
+// because it cannot say which server takes them, or for whom this one waits.
 #include "statements.hpp"
 
 #include "errcodes.hpp"
@@ -49,6 +50,20 @@ object_access_hook_type earlier_access_hook = nullptr;
 
 bool applies() {
     return fence_applies() && !IsParallelWorker() && !RecoveryInProgress();
+}
+
+bool is_standby() {
+    return fence_applies() && RecoveryInProgress();
+}
+
+void refuse_on_standby(const Node *statement) {
+    Snapshot *seen = static_cast<Snapshot *>(palloc0(sizeof(Snapshot)));
+    if (!read_snapshot_head(seen))
+        seen->valid = false;
+    ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+                    errmsg("cannot execute %s in a read-only transaction", // as PostgreSQL says it
+                           CreateCommandName(const_cast<Node *>(statement))),
+                    detail_role(seen), hint_primary(seen)));
 }
 
 // ---- after a promotion -----------------------------------------------------------------------------------
@@ -112,6 +127,8 @@ void executor_start(QueryDesc *query, int flags) {
             before_write(reinterpret_cast<Node *>(planned));
         else if ((guc_fence_reads != fence_reads_off || !is_settled()) && reads_tables(planned))
             before_read(reinterpret_cast<Node *>(planned));
+    } else if ((flags & EXEC_FLAG_EXPLAIN_ONLY) == 0 && is_standby() && !CommandIsReadOnly(planned)) {
+        refuse_on_standby(reinterpret_cast<Node *>(planned));
     }
     ExecutorStart_hook_type next = earlier_executor_hook ? earlier_executor_hook : standard_ExecutorStart;
     next(query, flags);
@@ -209,6 +226,8 @@ void utility(PlannedStmt *planned, const char *query, bool read_only_tree, Proce
         keep_sync_setting(reinterpret_cast<const AlterSystemStmt *>(statement));
     if (fenced)
         before_utility(statement);
+    else if (is_standby() && writes(statement))
+        refuse_on_standby(statement);
     bool finished_prepared = fenced && finishes_prepared(statement);
     bool committed = finished_prepared && commits_prepared(statement);
     ProcessUtility_hook_type next = earlier_utility_hook ? earlier_utility_hook : standard_ProcessUtility;

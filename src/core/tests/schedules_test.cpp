@@ -652,3 +652,15 @@ TEST_F(Schedule, WhatTheWalreceiverFindsForeignIsMadeByHand) {
     step(seen);
     EXPECT_EQ(disk.self, once) << "it is told once only";
 }
+
+TEST_F(Schedule, WhoIsAloneSaysForWhomItWaits) {
+    start(2);
+    pass(seconds(5));
+    ASSERT_FALSE(all<Note>().empty());
+    const std::string waits = "waits: there is no primary, and no majority of the voters: missing n1, n3";
+    EXPECT_EQ(all<Note>().back().reason, waits);
+    EXPECT_EQ(node->status(now).reason, waits);
+    out.clear();
+    pass(seconds(5));
+    EXPECT_TRUE(all<Note>().empty()) << "it is said once";
+}
