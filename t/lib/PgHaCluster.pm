@@ -368,6 +368,18 @@ sub kill_everything {
     $self->until_true(10, "all processes of $name are dead", sub { !grep { is_running($_) } @all });
 }
 
+# SIGKILL to everything on all nodes that run, or on these, in one call: the power is gone.
+sub power_off {
+    my ($self, @names) = @_;
+    my @all;
+    for my $node (map { $self->node($_) } grep { is_running($self->postmaster($_)) } @names ? @names : $self->names) {
+        $node->{family} = [ family($node->{pid}) ];
+        push @all, @{ $node->{family} };
+    }
+    kill 'KILL', @all;
+    $self->until_true(10, 'all processes of all nodes are dead', sub { !grep { is_running($_) } @all });
+}
+
 # A background worker or another child of the postmaster, by what it calls itself.
 sub process {
     my ($self, $name, $title) = @_;
@@ -493,6 +505,26 @@ sub wait_standby_of {
 sub primaries {
     my ($self) = @_;
     return grep { ($self->try_sql($_, 'SELECT ha_is_primary()', 5))[1] eq 't' } $self->names;
+}
+
+# The same rows in these tables on all nodes, once they have replayed what the primary has; and no page or index that
+# amcheck (on the first: CREATE EXTENSION amcheck) finds damaged.
+sub compare_data {
+    my ($self, $primary, @tables) = @_;
+    my $end = $self->sql($primary, 'SELECT pg_current_wal_flush_lsn()');
+    for my $name ($self->names) {
+        $self->until_true($limit_default, "$name has replayed everything",
+            sub { $name eq $primary || $self->sql($name, "SELECT pg_last_wal_replay_lsn() >= '$end'") eq 't' });
+        my @different = grep { $self->sql($name, $_) ne $self->sql($primary, $_) }
+            map { "SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM $_ t" } @tables;
+        is("@different", '', "$name has the same rows as $primary");
+        my ($status, $out, $err) = $self->try_sql($name, "SELECT count(bt_index_check(indexrelid, true)) > 100 FROM pg_index"
+            . " JOIN pg_class c ON c.oid = indexrelid JOIN pg_am a ON a.oid = c.relam WHERE amname = 'btree' AND relpersistence = 'p'", 60);
+        is("$out$err", 't', "no index of $name is damaged");
+        ($status, $out, $err) = $self->try_sql($name, "SELECT coalesce(string_agg(format('%s: %s', c.oid::regclass, msg), E'\\n'), 'none')"
+            . " FROM pg_class c, verify_heapam(c.oid) WHERE relkind IN ('r', 't', 'm') AND relpersistence = 'p'", 60);
+        is("$out$err", 'none', "no table of $name is damaged");
+    }
 }
 
 # ---- logs -----------------------------------------------------------------------------------------------------
