@@ -121,10 +121,10 @@ void start_gate() {
     if (error != nullptr)
         ereport(FATAL, (errcode_for_file_access(), errmsg("%s: %m", error),
                         errdetail("pg_ha must start this server as a standby.")));
+    if (const char *fault = remove_foreign_histories())
+        ereport(FATAL, (errcode_for_file_access(), errmsg("%s: %m", fault)));
     ereport(LOG, (errmsg("pg_ha: starting as a standby: %s", failure.failed ? failure.text : reason),
                   was_standby ? 0 : errdetail("standby.signal was created.")));
 }
-    if (const char *fault = remove_foreign_histories())
-        ereport(FATAL, (errcode_for_file_access(), errmsg("%s: %m", fault)));
 
 } // namespace pg_ha

@@ -30,7 +30,7 @@ protected:
 
 TEST_F(StatusForPeople, ARejoinIsShownByThePrimaryAndByTheOthers) {
     start_as_primary();
-    step(Sampled{local, {}, Lsn::none, {{id(3), false, 45, 512}}});
+    step(Sampled{local, {}, Lsn::none, Timeline::none, {{id(3), false, 45, 512}}});
     EXPECT_EQ("is being rewound: 45 % of 512 MB", row(node->status(now), 3).report.reason);
     out.clear();
     pass(seconds(1));
