@@ -99,7 +99,8 @@ void Checkers::stands(Host &host, const DurableState &state) {
     const std::set<NodeId> &would_vote = pre_votes_[{state.term, state.self}];
     const Stored &before = stored_[state.self];
     const auto last = leaders_.find(before.configuration.version.term);
-    const bool led = last != leaders_.end() && last->second == state.self;
+    // Its record may be all that there is of it, if it died before it said so to anybody.
+    const bool led = last != leaders_.end() ? last->second == state.self : before.voted_for == state.self;
     if (before.configuration.paused && !led && !told_to_stand_.contains(state.self))
         world_.unsafe("L4: " + host.name + " begins term " + text(state.term) + " although elections are paused");
     std::size_t count = 0;

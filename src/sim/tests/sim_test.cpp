@@ -79,6 +79,7 @@ constexpr Regression regressions[] = {
     {"ElectedWhileItsRulesWereUnderWay", 8060712},              // Schedule.AWinnerWaitsForTheRulesThatAreUnderWay
     {"ALateLookAfterTheClockStoodStill", 8023641},              // Checkers::enters_sync_set
     {"RemovedAndTheNewPrimaryIsAStranger", 8075562},            // Schedule.ARemovedMemberIsShownWhoTheMembersAre
+    {"LastPrimaryThatDiedBeforeItSpoke", 10043640},             // Checkers::stands
     {"HeardLateAfterAStandstill", 11298},        // Sync.WhoWasHeardLateIsNotLetIn
 };
 
