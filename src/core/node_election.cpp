@@ -319,6 +319,7 @@ void Node::Impl::win(const std::string &how) {
     catch_up_to.reset();
     streams.clear();
     own_wal.clear();
+    hung_at.reset();
     streams_looked_at = long_ago;
     commits_wait = false;
     election_due = never;

@@ -144,6 +144,7 @@ struct Node::Impl {
     std::optional<Lsn> opened_at;     // what sessions could see from the beginning; empty once it is settled
     Lsn confirmed = Lsn::none;        // up to where the rule in effect is met, as PostgreSQL says
     Instant confirmed_grew = long_ago; // or was all that there is
+    std::optional<Lsn> hung_at;       // confirmations do not get through: none since this one
     std::set<NodeId> unasked;         // the only voter restarted: members that may have been made primary meanwhile
     std::vector<RejoinSeen> rejoins;  // of other members
     std::map<NodeId, StreamWatch> streams;
@@ -316,7 +317,7 @@ struct Node::Impl {
 
     // node_sync.cpp
     Duration stream_patience() const { return std::max(settings.standby_patience, 5 * settings.heartbeat_interval); }
-    bool streams_hang() const;
+    bool streams_hang();
     void watch_streams();
     void note_waiting();
     std::string why_lost(NodeId id) const;

@@ -12,12 +12,19 @@ constexpr Lsn beyond_all = static_cast<Lsn>(UINT64_MAX);
 
 // Enough members of S report that they have what commits wait for, and yet PostgreSQL waits on: their
 // confirmations do not get through, while heartbeats do.  To have all WAL is then no sign of a stream that works.
-bool Node::Impl::streams_hang() const {
+// That holds until one gets through or nobody waits for any, also while PostgreSQL takes over another rule: who is
+// lost must not look well in between.
+bool Node::Impl::streams_hang() {
+    const bool none_wanted = !sync_pending && sync_in_effect.quorum <= 1;
+    if (hung_at && (confirmed > *hung_at || none_wanted))
+        hung_at.reset();
     const Duration enough = stream_patience() / 2;
     const Lsn due = own_wal.at(now - enough);
-    return role == Role::primary && sync_known && !sync_pending && sync_in_effect.quorum > 1 &&
-           now - std::max(confirmed_grew, listening_since) >= enough && confirmed < due &&
-           caught_up_to(due, sync_in_effect);
+    if (!hung_at && sync_known && !sync_pending && sync_in_effect.quorum > 1 &&
+        now - std::max(confirmed_grew, listening_since) >= enough && confirmed < due &&
+        caught_up_to(due, sync_in_effect))
+        hung_at = confirmed;
+    return hung_at.has_value();
 }
 
 // Who streams on, who is lost to the sync set.  A primary that was not listening, because it had no lease or

@@ -172,6 +172,30 @@ TEST_F(Sync, WhoWasHeardLateIsNotLetIn) {
     EXPECT_EQ(node->durable().configuration.sync.set, (std::vector<NodeId>{id(1), id(2), id(3)}));
 }
 
+// Found by the simulator: no confirmation got through, both standbys said that they had all WAL.  As soon as PostgreSQL
+// had taken over a lower w they counted as well again, so the next step was given up and w raised: commits waited on.
+TEST_F(Sync, StreamsThatHangDoNotLookWellUnderANewRule) {
+    for (unsigned n = 4; n <= 5; ++n)
+        disk.configuration.members.push_back(
+            {id(n), "n" + std::to_string(n), MemberKind::data, true, {"h", 1}, {"h", 2}, 100});
+    disk.configuration.sync = {{id(1), id(2), id(3), id(4), id(5)}, 3};
+    start_as_primary();
+    local.position = position(1, raw(local.position.lsn) + 1000); // a commit that nobody confirms
+    std::size_t rules_done = 0;
+    for (int i = 0; i < 40 && node->durable().configuration.sync.quorum > 1; ++i) {
+        pass(milliseconds(200));
+        for (unsigned n = 2; n <= 5; ++n)
+            answer(n, 1);
+        const std::vector<ApplySync> rules = all<ApplySync>();
+        for (; rules_done < rules.size(); ++rules_done)
+            step(SyncInEffect{rules[rules_done].rule});
+        sample();
+    }
+    EXPECT_EQ(node->durable().configuration.sync.quorum, 1);
+    for (const Note &note : all<Note>())
+        EXPECT_EQ(note.reason.find("given up"), std::string::npos) << note.reason;
+}
+
 // ---- lost and found -------------------------------------------------------------------------------------------
 
 // 3 s down, 5 s up, for five minutes: each time that it is counted when its link breaks, commits stall.

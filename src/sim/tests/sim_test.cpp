@@ -80,6 +80,7 @@ constexpr Regression regressions[] = {
     {"ALateLookAfterTheClockStoodStill", 8023641},              // Checkers::enters_sync_set
     {"RemovedAndTheNewPrimaryIsAStranger", 8075562},            // Schedule.ARemovedMemberIsShownWhoTheMembersAre
     {"LastPrimaryThatDiedBeforeItSpoke", 10043640},             // Checkers::stands
+    {"HangingStreamsLookedWellUnderANewRule", 8313001},         // Sync.StreamsThatHangDoNotLookWellUnderANewRule
     {"HeardLateAfterAStandstill", 11298},        // Sync.WhoWasHeardLateIsNotLetIn
 };
 
