@@ -89,8 +89,8 @@ SKIP: {
     is($out, "$port{$new}\n", 'so does psycopg') or diag($text);
 }
 rmdir $obstacle or die "rmdir $obstacle: $!";
-$cluster->poll('london', 'SELECT pg_is_in_recovery()', 't', 'london becomes a standby');
 $cluster->wait_standby_of('london', $new); # its WAL has been compared
+is($cluster->sql('london', 'SELECT pg_is_in_recovery()'), 't', 'london becomes a standby');
 let_in('london', 'user=app', 'and lets applications read');
 
 # A server that is being promoted, held up on its way.

@@ -47,7 +47,7 @@ $cluster->thaw($other);
 $end = time + 5;
 sleep 0.1 while time < $end && !defined $cluster->find_primary($other, 'london');
 if (defined $cluster->find_primary('london')) {
-    like($cluster->log_text('london'), qr/rewound to $new's history/, 'london is elected, but not with its WAL of a dead timeline');
+    like($cluster->log_text('london'), qr/rewound to ${new}'s history/, 'london is elected, but not with its WAL of a dead timeline');
 } else {
     pass('london is not elected');
 }

@@ -499,6 +499,8 @@ sub streams {
 sub wait_standby_of {
     my ($self, $standby, $primary, $limit) = @_;
     $self->poll($primary, "$streaming'$standby'", '1', "$standby streams from $primary", $limit);
+    # One that was rewound or cloned streams some time before what it has is consistent and may be read.
+    $self->until_true($limit // $limit_default, "$standby lets sessions in", sub { ($self->try_sql($standby, 'SELECT 1'))[0] == 0 });
 }
 
 # Exactly one node of those that answer is out of recovery and may acknowledge.
