@@ -4,10 +4,16 @@
 // copies, records that somebody missed, and servers whose WAL was made by hand.
 #include "schedule.hpp"
 
+namespace {
+
+class Identities : public Schedule {};
+
+} // namespace
+
 // ---- membership --------------------------------------------------------------------------------------------
 
 // Simulator seed 8075562: of those it knows nobody is the primary, and the primary does not know it.
-TEST_F(Schedule, ARemovedMemberIsShownWhoTheMembersAre) {
+TEST_F(Identities, ARemovedMemberIsShownWhoTheMembersAre) {
     start(2);
     Heartbeat h;
     h.self = report(9, 1);
@@ -28,7 +34,7 @@ TEST_F(Schedule, ARemovedMemberIsShownWhoTheMembersAre) {
 
 // Simulator seed 7000123: a removed member is put back to an earlier time, when nobody remembers it any more.  Its old
 // identity must not vote a second time (I1).
-TEST_F(Schedule, ARemovedMemberComesBackAsSomebodyElse) {
+TEST_F(Identities, ARemovedMemberComesBackAsSomebodyElse) {
     disk.voted_for = id(1);
     start(2);
     hear(1, 1, Rejected{Rejection::not_member, disk.incarnation});
@@ -39,7 +45,7 @@ TEST_F(Schedule, ARemovedMemberComesBackAsSomebodyElse) {
 }
 
 // Simulator seed 7003735: whoever it knows has another identity by now, so it asks nobody who could tell it.
-TEST_F(Schedule, ARemovedMemberIsToldWhenItAnswersThePrimary) {
+TEST_F(Identities, ARemovedMemberIsToldWhenItAnswersThePrimary) {
     start_as_primary();
     now += milliseconds(1);
     step(Tick{});
@@ -52,7 +58,7 @@ TEST_F(Schedule, ARemovedMemberIsToldWhenItAnswersThePrimary) {
 }
 
 // I2: whoever remembers is enough.  Even a primary gives way: its commits might be counted twice.
-TEST_F(Schedule, AnOldCopyLosesItsIdentityByAnyonesWord) {
+TEST_F(Identities, AnOldCopyLosesItsIdentityByAnyonesWord) {
     for (const Rejection why : {Rejection::stale_incarnation, Rejection::cloned_identity}) {
         disk.configuration = three_voters();
         start(2);
@@ -65,7 +71,7 @@ TEST_F(Schedule, AnOldCopyLosesItsIdentityByAnyonesWord) {
     }
 }
 
-TEST_F(Schedule, APrimaryThatIsAnOldCopyIsFencedAndRestarts) {
+TEST_F(Identities, APrimaryThatIsAnOldCopyIsFencedAndRestarts) {
     start_as_primary();
     hear(2, 1, Rejected{Rejection::stale_incarnation, disk.incarnation, node->instance()});
     EXPECT_EQ(role(), Role::deposed);
@@ -74,7 +80,7 @@ TEST_F(Schedule, APrimaryThatIsAnOldCopyIsFencedAndRestarts) {
     EXPECT_EQ(all<Demote>().size(), 1u);
 }
 
-TEST_F(Schedule, WhoSpeaksAsAnOldCopyIsToldAndNotHeard) {
+TEST_F(Identities, WhoSpeaksAsAnOldCopyIsToldAndNotHeard) {
     start(2);
     Received restored{{cluster, id(3), id(2), static_cast<Incarnation>(6), term(5), Heartbeat{}}};
     Received real = restored;
@@ -95,7 +101,7 @@ TEST_F(Schedule, WhoSpeaksAsAnOldCopyIsToldAndNotHeard) {
 }
 
 // Weeks may pass without an election.  A copy of the data directory has to be told from the real one all the same.
-TEST_F(Schedule, TheStateIsSavedAgainNowAndThen) {
+TEST_F(Identities, TheStateIsSavedAgainNowAndThen) {
     start(2);
     const std::uint64_t before = disk.saves;
     pass(std::chrono::minutes(6));
@@ -104,7 +110,7 @@ TEST_F(Schedule, TheStateIsSavedAgainNowAndThen) {
 
 // A record so old, perhaps of a copy, that nobody it names is left.  The primary that hears of it can send its own
 // record, or say that the copy is one.
-TEST_F(Schedule, AnOldRecordIsShownToAPrimaryThatItDoesNotName) {
+TEST_F(Identities, AnOldRecordIsShownToAPrimaryThatItDoesNotName) {
     start(2);
     out.clear();
     Heartbeat h;
@@ -118,7 +124,7 @@ TEST_F(Schedule, AnOldRecordIsShownToAPrimaryThatItDoesNotName) {
 }
 
 // The primary and one more have died; what is left knows each other only by a record that this voter missed.
-TEST_F(Schedule, AVoterLearnsOfAMissedRecordFromItsPeers) {
+TEST_F(Identities, AVoterLearnsOfAMissedRecordFromItsPeers) {
     start(3);
     Configuration five = disk.configuration;
     five.version.index = 7;
@@ -138,7 +144,7 @@ TEST_F(Schedule, AVoterLearnsOfAMissedRecordFromItsPeers) {
 }
 
 // The way back: a removed node's own old record does not make it a member again.
-TEST_F(Schedule, ARemovedNodeIsToldSoWhateverRecordItShows) {
+TEST_F(Identities, ARemovedNodeIsToldSoWhateverRecordItShows) {
     start_as_primary();
     now += milliseconds(1);
     step(Tick{});
@@ -156,7 +162,7 @@ TEST_F(Schedule, ARemovedNodeIsToldSoWhateverRecordItShows) {
 }
 
 // An old copy of a primary, of a time before this node was admitted, cannot tell.
-TEST_F(Schedule, AMemberDoesNotBelieveARecordOlderThanItsOwn) {
+TEST_F(Identities, AMemberDoesNotBelieveARecordOlderThanItsOwn) {
     disk.configuration.version.index = 9;
     start(2);
     Heartbeat h = primary_heartbeat(1, 1);
@@ -167,7 +173,7 @@ TEST_F(Schedule, AMemberDoesNotBelieveARecordOlderThanItsOwn) {
     EXPECT_EQ(disk.self, id(2));
 }
 
-TEST_F(Schedule, WhoPassesARequestOnIsNotTheOneRejected) {
+TEST_F(Identities, WhoPassesARequestOnIsNotTheOneRejected) {
     start_as_primary();
     out.clear();
     hear(2, 1, JoinRequest{{id(9), "n1", MemberKind::data, false, {"h", 1}, {"h", 2}, 100}, 0});
@@ -175,7 +181,7 @@ TEST_F(Schedule, WhoPassesARequestOnIsNotTheOneRejected) {
 }
 
 // A silence of a second is no death: who asks under a member's name meanwhile does not take its place.
-TEST_F(Schedule, ASilentMemberIsNotReplacedBeforeItIsUnreachable) {
+TEST_F(Identities, ASilentMemberIsNotReplacedBeforeItIsUnreachable) {
     start_as_primary();
     answer(2, 1);
     answer(3, 1);
@@ -201,7 +207,7 @@ TEST_F(Schedule, ASilentMemberIsNotReplacedBeforeItIsUnreachable) {
 
 // A worker that stood still reads what nodes have sent that are dead by now, with their identities.  One of them as
 // the second voter: a primary without a lease for good.
-TEST_F(Schedule, WhoWasHeardButDoesNotAnswerBecomesNoVoter) {
+TEST_F(Identities, WhoWasHeardButDoesNotAnswerBecomesNoVoter) {
     disk.configuration.sync = {{id(1)}, 1};
     for (unsigned n : {2u, 3u})
         disk.configuration.members[n - 1].voter = false;
@@ -231,7 +237,7 @@ TEST_F(Schedule, WhoWasHeardButDoesNotAnswerBecomesNoVoter) {
 
 // ---- a promotion by hand ---------------------------------------------------------------------------------
 
-TEST_F(Schedule, APromotionByHandIsRememberedInTheState) {
+TEST_F(Identities, APromotionByHandIsRememberedInTheState) {
     start(2);
     hear(1, 1, primary_heartbeat(1, 1));
     local.in_recovery = false;
@@ -243,7 +249,7 @@ TEST_F(Schedule, APromotionByHandIsRememberedInTheState) {
 }
 
 // The primary's timeline 2 contains position 2/1000, by its number; but this server's is another.
-TEST_F(Schedule, WalMadeByHandIsNeverStreamedOnAndAsksForAClone) {
+TEST_F(Identities, WalMadeByHandIsNeverStreamedOnAndAsksForAClone) {
     disk.by_hand = static_cast<Timeline>(2);
     disk.term = term(2);
     local.position = position(2, 1000);
@@ -259,7 +265,7 @@ TEST_F(Schedule, WalMadeByHandIsNeverStreamedOnAndAsksForAClone) {
     EXPECT_EQ(all<Rejoin>().back().fork, Position{});
 }
 
-TEST_F(Schedule, WalMadeByHandBeyondThePrimarysTimelinesIsRewound) {
+TEST_F(Identities, WalMadeByHandBeyondThePrimarysTimelinesIsRewound) {
     disk.by_hand = static_cast<Timeline>(2);
     local.position = position(2, 1000);
     local.replayed = local.position.lsn;
@@ -271,7 +277,7 @@ TEST_F(Schedule, WalMadeByHandBeyondThePrimarysTimelinesIsRewound) {
     EXPECT_FALSE(all<Rejoin>().back().numbers_shared);
 }
 
-TEST_F(Schedule, WhatTheWalreceiverFindsForeignIsMadeByHand) {
+TEST_F(Identities, WhatTheWalreceiverFindsForeignIsMadeByHand) {
     disk.term = term(2);
     local.position = position(2, 1000);
     start(2);
