@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: PostgreSQL
 #
-# Applications that know nothing of pg_ha but the addresses of all servers go on after each failover, as libpq and
-# psycopg do it (several hosts, target_session_attrs) and as the JDBC driver does it (host after host, and
-# "show transaction_read_only" on each).  All they do by themselves is to connect again after an error.
+# Applications that know nothing of pg_ha but the addresses of all servers go on after each failover: psycopg, which
+# is libpq (several hosts, target_session_attrs), and pgjdbc.  All they do by themselves is to connect again after an
+# error.  Without Java or pgjdbc that half is left out, and says so.
 use strict;
 use warnings;
 use FindBin;
@@ -14,34 +14,16 @@ plan(skip_all => 'needs python3-psycopg2')
     if system('/usr/bin/python3 -c "import psycopg2" 2>/dev/null') != 0;
 
 # A line per attempt: "ok ID PORT", or "error SQLSTATE", or "error -" where the connection was what failed.
-my $application = <<'END';
+my $psycopg = <<'END';
 import psycopg2, sys, time
-kind, ports, number = sys.argv[1], sys.argv[2].split(','), int(sys.argv[3])
-common = 'user=app dbname=postgres connect_timeout=2'
-
-def by_libpq():
-    hosts = ','.join(['127.0.0.1'] * len(ports))
-    return psycopg2.connect(f"host={hosts} port={','.join(ports)} target_session_attrs=read-write {common}")
-
-def by_jdbc():
-    for port in ports:
-        try:
-            connection = psycopg2.connect(f'host=127.0.0.1 port={port} {common}')
-            with connection.cursor() as cursor:
-                cursor.execute('show transaction_read_only')
-                if cursor.fetchone()[0] == 'off':
-                    connection.rollback()
-                    return connection
-            connection.close()
-        except psycopg2.Error:
-            pass
-    raise psycopg2.OperationalError('no host takes writes')
-
+ports, number = sys.argv[1].split(','), int(sys.argv[2])
+hosts = ','.join(['127.0.0.1'] * len(ports))
+servers = f"host={hosts} port={','.join(ports)} user=app dbname=postgres"
 connection = None
 while True:
     try:
         if connection is None:
-            connection = (by_libpq if kind == 'libpq' else by_jdbc)()
+            connection = psycopg2.connect(f'{servers} target_session_attrs=read-write connect_timeout=2')
             connection.autocommit = True
         number += 1
         with connection.cursor() as cursor:
@@ -54,14 +36,24 @@ while True:
         connection = None
     time.sleep(0.02)
 END
+my $application = "$FindBin::Bin/../test/clients/JdbcApplication.java";
+my $pgjdbc = '/usr/share/java/postgresql.jar';
 
 my $cluster = PgHaCluster->new(settings => "pg_ha.lease_duration = '1s'\npg_ha.fence_wait = '500ms'\n");
 $cluster->start_all;
 $cluster->sql('london', $_) for 'CREATE ROLE app LOGIN', 'GRANT ALL ON ledger TO app';
-PgHaCluster::write_file($cluster->dir . '/application.py', $application);
+PgHaCluster::write_file($cluster->dir . '/application.py', $psycopg);
 my $ports = join ',', map { $cluster->node($_)->{port} } $cluster->names;
-my %client = (libpq => 1_000_000, jdbc => 2_000_000);
+my %client = (psycopg => [ '/usr/bin/python3', $cluster->dir . '/application.py', $ports, 1_000_000 ]);
 my %pid;
+
+SKIP: {
+    skip('there is no java', 1) if system('java -version 2>/dev/null') != 0;
+    skip('there is no pgjdbc', 1) unless -e $pgjdbc;
+    my (undef, undef, $error) = PgHaCluster::run_command(120, 'javac', '-d', $cluster->dir, $application);
+    ok(-e $cluster->dir . '/JdbcApplication.class', 'the application on pgjdbc is compiled') or diag($error);
+    $client{pgjdbc} = [ 'java', '-cp', "$pgjdbc:" . $cluster->dir, 'JdbcApplication', $ports, 2_000_000 ];
+}
 
 sub Client::pid { return $_[0]{pid}; }
 
@@ -71,7 +63,7 @@ sub start_client {
     return push @{ $cluster->{helpers} }, bless({ pid => $pid{$kind} }, 'Client') if $pid{$kind};
     open STDOUT, '>', $cluster->dir . "/$kind.out";
     open STDERR, '>', $cluster->dir . "/$kind.err";
-    exec '/usr/bin/python3', $cluster->dir . '/application.py', $kind, $ports, $client{$kind} or POSIX::_exit(127);
+    exec @{ $client{$kind} } or POSIX::_exit(127);
 }
 sub lines {
     my ($kind, $pattern) = @_;
