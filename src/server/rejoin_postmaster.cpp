@@ -11,6 +11,7 @@
 // At a start the helper runs from _PG_init.  Afterwards this program executes itself anew, for it has
 // read a control file that may be another one now.
 #include "agent/rejoin_journal.hpp"
+#include "net/notify.hpp"
 
 #include "entry.hpp"
 #include "guc.hpp"
@@ -36,6 +37,7 @@ namespace {
 constexpr long poll_us = 10000;
 constexpr int polls_until_kill = 200;  // a helper that was told to stop gets 2 s
 constexpr int polls_between_tries = 500;
+constexpr int polls_between_notices = 500;
 constexpr int stop_pending = -1;
 
 // What the journal says, copied to plain memory.
@@ -105,6 +107,12 @@ void end_helper(pid_t helper, int *status) {
     }
 }
 
+// A start may have to copy a whole database; systemd would end it at TimeoutStartSec.  Each notice gives it a minute more.
+void notice(int polls) {
+    if (polls % polls_between_notices == 0)
+        notify_systemd("EXTEND_TIMEOUT_USEC=60000000\nSTATUS=pg_ha_rejoin is at work, see the log");
+}
+
 // Exit status of the helper, or stop_pending.
 int run_helper() {
     if (stop_is_pending())
@@ -118,18 +126,21 @@ int run_helper() {
     }
     setpgid(helper, helper); // whoever of the two comes first
     int status = 0;
-    while (waitpid(helper, &status, WNOHANG) == 0) {
+    for (int polls = 0; waitpid(helper, &status, WNOHANG) == 0; polls++) {
+        notice(polls);
         if (stop_is_pending()) {
             end_helper(helper, &status);
             return stop_pending;
         }
         pg_usleep(poll_us);
     }
+    notify_systemd("STATUS=");
     return WIFEXITED(status) ? WEXITSTATUS(status) : rejoin_exit_failed;
 }
 
 bool pause_before_retry() {
     for (int polls = 0; polls < polls_between_tries; polls++) {
+        notice(polls);
         if (stop_is_pending())
             return false;
         pg_usleep(poll_us);

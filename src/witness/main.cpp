@@ -9,7 +9,7 @@
 //
 // Exit status: 0 stopped, 1 failed, 2 wrong command line or configuration.
 #include "log.hpp"
-#include "notify.hpp"
+#include "net/notify.hpp"
 #include "witness.hpp"
 
 #include <boost/program_options/options_description.hpp>

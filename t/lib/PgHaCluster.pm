@@ -134,6 +134,7 @@ sub new {
         checksums => $options{checksums} // 1,
         segment_mb => $options{segment_mb} // 16,
         writer => undef,
+        given => \%options,    # for subclasses
         helpers => [],    # other clients that end with the test; each knows its pid
     }, $class;
     chmod 0755, $self->{dir};
@@ -166,6 +167,7 @@ sub new {
 
 # For clusters whose nodes have addresses and namespaces of their own: PgHaNetwork.pm.
 sub before_root_is_dropped { }
+sub outer_pid { return $_[1]; }    # of a process whose server calls it so: PgHaMachine.pm
 sub host_of { return '127.0.0.1'; }
 
 # First of a run of ports that are free on 127.0.0.1.
@@ -417,7 +419,7 @@ sub thaw {
 # WAL that no standby will get: its walsenders stand still while rows are written.  Kill it, or freeze it.
 sub diverge {
     my ($self, $name, $rows) = @_;
-    my @senders = split /\n/, $self->sql($name, 'SELECT pid FROM pg_stat_replication');
+    my @senders = map { $self->outer_pid($_) } split /\n/, $self->sql($name, 'SELECT pid FROM pg_stat_replication');
     kill 'STOP', @senders;
     $self->sql($name, "SET synchronous_commit = local; INSERT INTO filler"
         . " SELECT (SELECT coalesce(max(id), 0) FROM filler) + n, repeat('x', 100) FROM generate_series(1, $rows) n");
