@@ -8,12 +8,12 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use PgHaCluster;
+use PgHaScenes;
 use Test::More;
 
 my $cluster = PgHaCluster->new;
 $cluster->start_all;
-$cluster->sql('london', 'CREATE EXTENSION amcheck');
-$cluster->sql('london', 'CREATE TABLE filler (id int PRIMARY KEY, text text)');
+make_filler($cluster, 0);
 
 sub came_home {
     my ($old, $new, $log) = @_;
@@ -21,14 +21,7 @@ sub came_home {
     my $pid = $cluster->postmaster($old);
     $cluster->wait_writes(100, "$old is back");
     $cluster->stop_writer;
-    my $end = $cluster->sql($new, 'SELECT pg_current_wal_flush_lsn()');
-    $cluster->poll($old, "SELECT pg_last_wal_replay_lsn() >= '$end'", 't', "$old has caught up");
-    for my $query ('SELECT count(*), sum(id) FROM ledger', 'SELECT count(*), sum(id) FROM filler') {
-        is($cluster->sql($old, $query), $cluster->sql($new, $query), "the same data on $old: $query");
-    }
-    is($cluster->sql($_, "SELECT count(bt_index_check(indexrelid, true)) FROM pg_index JOIN pg_class c ON c.oid = indexrelid"
-        . " JOIN pg_am a ON a.oid = c.relam WHERE amname = 'btree' AND relpersistence = 'p'") > 100, 1, "amcheck finds nothing on $_")
-        for $old, $new;
+    $cluster->compare_data($new, [ $old, $new ], qw(ledger filler));
     $cluster->verify_ledger($_) for $old, $new;
     my ($aside) = $cluster->log_text($old, $log) =~ m{is kept in (\S+)};
     ok($aside && -s "$aside/range.txt", 'the log tells where the diverged WAL is kept, and its range is there');
@@ -39,13 +32,8 @@ sub came_home {
 }
 
 # kill -9 of everything
-$cluster->start_writer;
-$cluster->wait_writes(200, 'before the kill');
-$cluster->diverge('london', 2000);
+my $new = die_diverged($cluster, 'london', 2000);
 my $log = $cluster->log_size('london');
-$cluster->kill_everything('london');
-my $new = $cluster->wait_primary('paris', 'rome');
-$cluster->wait_writes(200, "on $new");
 $cluster->start('london');
 my $aside = came_home('london', $new, $log);
 my ($from, $to) = do { local (@ARGV, $/) = "$aside/range.txt"; <> =~ m{^from\s+(\S+)\nto\s+(\S+)}m };

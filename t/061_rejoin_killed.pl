@@ -8,6 +8,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use PgHaCluster;
+use PgHaScenes;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -15,28 +16,13 @@ my $points = $ENV{PG_HA_KILL_POINTS} // 6;
 my @phases = qw(hiding recovering saving rewinding finishing rewinding);
 my $cluster = PgHaCluster->new(limit => 240 + 30 * $points, nodes => [qw(london paris rome)]);
 $cluster->start_all;
-$cluster->sql('london', 'CREATE EXTENSION amcheck');
-$cluster->sql('london', 'CREATE TABLE filler (id int PRIMARY KEY, text text)');
-$cluster->sql('london', 'INSERT INTO filler SELECT n, repeat(\'x\', 100) FROM generate_series(1, 20000) n');
-$cluster->start_writer;
-$cluster->wait_writes(100, 'before the kill');
-$cluster->diverge('london', 5000);
-$cluster->kill_everything('london');
-my $new = $cluster->wait_primary('paris', 'rome');
-$cluster->wait_writes(100, "on $new");
+make_filler($cluster, 20000);
+my $new = die_diverged($cluster, 'london', 5000);
 $cluster->stop_writer;
-# Rows of before the fork are changed on both sides: pages that only a rewind can bring together.
-$cluster->sql($new, 'UPDATE filler SET text = repeat(\'y\', 100) WHERE id % 3 = 0');
 
 my $data = $cluster->data('london');
 my ($state, $kept, $copy) = ("$data.pg_ha", "$cluster->{dir}/kept", "$cluster->{dir}/copy");
 $cluster->must_run('cp', '-a', $data, $kept);
-
-sub phase {
-    open my $in, '<', "$state/rejoin" or return '';
-    my ($phase) = join('', <$in>) =~ m{^phase (\S+)$}m;
-    return $phase // '';
-}
 
 # What a server without pg_ha makes of the directory as it lies there.
 sub stock_start {
@@ -75,25 +61,20 @@ for my $point (1 .. $points) {
     $cluster->launch('london');
     my $end = time + 60;
     my $seen = '';
-    while (time < $end && ($seen = phase()) ne 'done') { # short phases may go by unseen
+    while (time < $end && ($seen = $cluster->rejoin_phase('london')) ne 'done') { # short phases may go by unseen
         last if $seen eq $wanted;
         sleep 0.001;
     }
     sleep $delay;
     $cluster->kill_everything('london');
-    my $at = phase();
+    my $at = $cluster->rejoin_phase('london');
     $killed{$at}++;
     my $stock = stock_start();
     isnt($stock, 'writable', "killed in phase $at: without pg_ha it is $stock");
     $cluster->start('london');
     $cluster->wait_standby_of('london', $new);
     is($cluster->sql('london', 'SELECT pg_is_in_recovery()'), 't', 'the next start ends as a standby');
-    my $lsn = $cluster->sql($new, 'SELECT pg_current_wal_flush_lsn()');
-    $cluster->poll('london', "SELECT pg_last_wal_replay_lsn() >= '$lsn'", 't', 'which catches up');
-    my $rows = 'SELECT count(*), sum(id), md5(string_agg(text, \'\' ORDER BY id)) FROM filler';
-    is($cluster->sql('london', $rows), $cluster->sql($new, $rows), 'and has the same rows');
-    is($cluster->sql('london', "SELECT count(bt_index_check(indexrelid, true)) FROM pg_index JOIN pg_class c ON c.oid = indexrelid"
-        . " JOIN pg_am a ON a.oid = c.relam WHERE amname = 'btree' AND relpersistence = 'p'") > 100, 1, 'amcheck finds nothing');
+    $cluster->compare_data($new, ['london'], 'filler');
     $cluster->kill_everything('london');
 }
 diag("killed at: " . join(', ', map { "$_ $killed{$_}" } sort keys %killed)) if $points > 6;

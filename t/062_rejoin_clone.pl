@@ -9,18 +9,14 @@ use FindBin;
 use IO::Socket::INET;
 use lib "$FindBin::Bin/lib";
 use PgHaCluster;
+use PgHaScenes;
 use Test::More;
 
 # Neither checksums nor wal_log_hints: pg_rewind refuses.
 my $cluster = PgHaCluster->new(limit => 900, checksums => 0, settings => "wal_log_hints = off\n");
 $cluster->start_all;
-$cluster->sql('london', 'CREATE TABLE filler (id int PRIMARY KEY, text text)');
-$cluster->start_writer;
-$cluster->wait_writes(200, 'before the kill');
-$cluster->diverge('london', 2000);
-$cluster->kill_everything('london');
-my $new = $cluster->wait_primary('paris', 'rome');
-$cluster->wait_writes(200, "on $new");
+make_filler($cluster, 0);
+my $new = die_diverged($cluster, 'london', 2000);
 
 # Everything that lies in the data directory: names, kinds, times, and the content of every file.
 my $data = $cluster->data('london');
@@ -92,11 +88,7 @@ like($cluster->log_text('london', $log), qr{cloning anew: pg_rewind cannot be us
 $cluster->poll('london', "SELECT count(*) FROM ha_events WHERE reason LIKE 'cloned anew%is kept in%'", '1', 'so do the events');
 $cluster->wait_writes(100, 'london is back');
 $cluster->stop_writer;
-my $end = $cluster->sql($new, 'SELECT pg_current_wal_flush_lsn()');
-$cluster->poll('london', "SELECT pg_last_wal_replay_lsn() >= '$end'", 't', 'london has caught up');
-for my $query ('SELECT count(*), sum(id) FROM ledger', 'SELECT count(*) FROM filler') {
-    is($cluster->sql('london', $query), $cluster->sql($new, $query), "the same data: $query");
-}
+$cluster->compare_data($new, ['london'], qw(ledger filler));
 $cluster->verify_ledger('london');
 is(join(' ', grep { -e $cluster->data('london') . "/$_" } qw(pg_ha.rejoin pg_ha.clone pg_ha.old)), '', 'nothing is left behind');
 is($cluster->sql($new, "SELECT count(*) FROM ha_members"), 3, 'the old identity is gone');

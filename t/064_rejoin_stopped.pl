@@ -7,33 +7,22 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use PgHaCluster;
+use PgHaScenes;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
 my $points = $ENV{PG_HA_STOP_POINTS} // 9;
 my $cluster = PgHaCluster->new(limit => 300 + 30 * $points);
 $cluster->start_all;
-$cluster->sql('london', 'CREATE EXTENSION amcheck');
-$cluster->sql('london', 'CREATE TABLE filler (id int PRIMARY KEY, text text)');
-$cluster->sql('london', 'INSERT INTO filler SELECT n, repeat(\'x\', 100) FROM generate_series(1, 20000) n');
-$cluster->start_writer;
-$cluster->wait_writes(100, 'before the kill');
-$cluster->diverge('london', 5000);
-$cluster->kill_everything('london');
-my $new = $cluster->wait_primary('paris', 'rome');
-$cluster->wait_writes(100, "on $new");
+make_filler($cluster, 20000);
+my $new = die_diverged($cluster, 'london', 5000);
 $cluster->stop_writer;
-$cluster->sql($new, 'UPDATE filler SET text = repeat(\'y\', 100) WHERE id % 3 = 0');
 
 my $data = $cluster->data('london');
 my ($journal, $kept) = ("$data.pg_ha/rejoin", "$cluster->{dir}/kept");
 $cluster->must_run('cp', '-a', $data, $kept);
 
-sub phase {
-    open my $in, '<', $journal or return '';
-    my ($phase) = join('', <$in>) =~ m{^phase (\S+)$}m;
-    return $phase // '';
-}
+sub phase { return $cluster->rejoin_phase('london'); }
 
 # How long a whole rejoin takes here.
 sub restore { $cluster->must_run('rm', '-rf', $data); $cluster->must_run('cp', '-a', $kept, $data); unlink $journal; }
@@ -71,11 +60,7 @@ for my $point (1 .. $points) {
     $cluster->start('london');
     $cluster->wait_standby_of('london', $new);
     is($cluster->sql('london', 'SELECT pg_is_in_recovery()'), 't', 'the next start ends as a standby');
-    my $lsn = $cluster->sql($new, 'SELECT pg_current_wal_flush_lsn()');
-    $cluster->poll('london', "SELECT pg_last_wal_replay_lsn() >= '$lsn'", 't', 'which catches up');
-    my $rows = 'SELECT count(*), sum(id), md5(string_agg(text, \'\' ORDER BY id)) FROM filler';
-    is($cluster->sql('london', $rows), $cluster->sql($new, $rows), 'and has the same rows');
-    is($cluster->sql('london', "SELECT bt_index_check('filler_pkey', true) IS NOT NULL"), 't', 'amcheck finds nothing');
+    $cluster->compare_data($new, ['london'], 'filler');
     $cluster->kill_everything('london');
 }
 diag(sprintf 'stopped at: %s; slowest stop %.1f s', join(', ', map { "$_ $stopped{$_}" } sort keys %stopped), $slowest);

@@ -23,6 +23,7 @@ BEGIN {    # mounts of its own, which end with it; what was mounted on can be re
     }
 }
 use PgHaCluster;
+use PgHaScenes;
 use Test::More;
 
 package Mounted {
@@ -81,29 +82,11 @@ for my $name (qw(paris rome)) {
 }
 $cluster->wait_ready('london');
 
-# The primary dies with WAL that nobody else has, and both sides change the same pages.  Returns the new one.
-sub fall {
-    my ($old) = @_;
-    $cluster->start_writer;
-    $cluster->wait_writes(100, "on $old");
-    $cluster->diverge($old, 5000);
-    $cluster->kill_everything($old);
-    my $new = $cluster->wait_primary(grep { $_ ne $old } $cluster->names);
-    $cluster->wait_writes(100, "on $new");
-    $cluster->sql($new, 'UPDATE filler SET text = repeat(\'y\', 100) WHERE id % 3 = 0');
-    return $new;
-}
-
 sub came_home {
     my ($old, $new) = @_;
     $cluster->wait_standby_of($old, $new, 120);
     $cluster->stop_writer;
-    my $end = $cluster->sql($new, 'SELECT pg_current_wal_flush_lsn()');
-    $cluster->poll($old, "SELECT pg_last_wal_replay_lsn() >= '$end'", 't', "$old has caught up");
-    for my $query ('SELECT count(*), sum(id) FROM ledger', 'SELECT count(*), sum(id), md5(string_agg(text, \'\' ORDER BY id)) FROM filler') {
-        is($cluster->sql($old, $query), $cluster->sql($new, $query), "the same data on $old: $query");
-    }
-    is($cluster->sql($_, "SELECT bt_index_check('filler_pkey', true) IS NOT NULL"), 't', "amcheck finds nothing on $_") for $old, $new;
+    $cluster->compare_data($new, [ $old, $new ], qw(ledger filler));
     $cluster->verify_ledger($old);
     $cluster->wait_ready($new, 120);
 }
@@ -123,7 +106,7 @@ sub refused {
 sub again { $cluster->stop('london'); $cluster->start('london'); }
 
 # -- the primary lets nobody in; then the password is wrong; then there is no room
-my $new = fall('london');
+my $new = die_diverged($cluster, 'london', 5000);
 let_in($new, postgres => 'reject', replication => 'reject');
 $log = $cluster->log_size('london');
 $cluster->start('london');
@@ -172,7 +155,7 @@ is(scalar(() = glob "$state/diverged/*"), 1, 'its WAL was set aside once, howeve
 
 # -- with README's rights, and no more, the next old primary is rewound, tablespace included
 $cluster->sql($new, $grant);
-my $next = fall($new);
+my $next = die_diverged($cluster, $new, 5000);
 $log = $cluster->log_size($new);
 my $space = readlink((glob $cluster->data($new) . '/pg_tblspc/*')[0]);
 $cluster->start($new);

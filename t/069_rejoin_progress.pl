@@ -7,20 +7,16 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use PgHaCluster;
+use PgHaScenes;
 use PgHaSession;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
 my $cluster = PgHaCluster->new(limit => 600);
 $cluster->start_all;
-$cluster->sql('london', $_) for 'CREATE TABLE filler (id int PRIMARY KEY, text text)', 'CREATE ROLE reader LOGIN',
-    'CREATE ROLE sender LOGIN REPLICATION';
-$cluster->start_writer;
-$cluster->wait_writes(100, 'before the kill');
-$cluster->diverge('london', 2000);
-$cluster->kill_everything('london');
-my $new = $cluster->wait_primary('paris', 'rome');
-$cluster->wait_writes(100, "on $new");
+$cluster->sql('london', $_) for 'CREATE ROLE reader LOGIN', 'CREATE ROLE sender LOGIN REPLICATION';
+make_filler($cluster, 0);
+my $new = die_diverged($cluster, 'london', 2000);
 $cluster->stop_writer;
 my ($third) = grep { $_ ne $new } qw(paris rome);
 my $reason = "SELECT reason FROM ha_members WHERE name = 'london'";

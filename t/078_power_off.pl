@@ -58,5 +58,5 @@ for my $order (@orders) {
     $ledger->verify($primary);
     is_deeply([ $cluster->primaries ], [$primary], 'there is exactly one primary');
 }
-$cluster->compare_data($primary, 'ledger');
+$cluster->compare_data($primary, [ $cluster->names ], 'ledger');
 done_testing();

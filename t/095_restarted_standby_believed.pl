@@ -10,21 +10,13 @@ use lib "$FindBin::Bin/lib";
 use PgHaCluster;
 use PgHaNegative;
 use PgHaScenes;
-use Time::HiRes qw(time sleep);
 
 negative_control(
     without => 'restarted_believed,restarted_votes_at_once',
     finds => 'lost',
     scenario => sub {
         my ($cluster, $ledger) = @_;
-        only_rome_receives($cluster, $ledger);
-        $cluster->kill_everything('rome');
-        $cluster->hold_recovery('rome');
-        $cluster->launch('rome');
-        $cluster->kill_everything('london');
-        my $end = time + 4;
-        sleep 0.1 while time < $end && !defined $cluster->find_primary('paris');
-        $cluster->release_recovery('rome');
+        die_while_rome_recovers($cluster, $ledger);
         return $cluster->wait_primary(qw(paris rome));
     },
 );

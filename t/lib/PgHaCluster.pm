@@ -511,12 +511,12 @@ sub primaries {
     return grep { ($self->try_sql($_, 'SELECT ha_is_primary()', 5))[1] eq 't' } $self->names;
 }
 
-# The same rows in these tables on all nodes, once they have replayed what the primary has; and no page or index that
-# amcheck (on the first: CREATE EXTENSION amcheck) finds damaged.
+# The same rows in these tables on all nodes that are named, once they have replayed what the primary has; and no page
+# or index that amcheck (on the first: CREATE EXTENSION amcheck) finds damaged.
 sub compare_data {
-    my ($self, $primary, @tables) = @_;
+    my ($self, $primary, $names, @tables) = @_;
     my $end = $self->sql($primary, 'SELECT pg_current_wal_flush_lsn()');
-    for my $name ($self->names) {
+    for my $name (@$names) {
         $self->until_true($limit_default, "$name has replayed everything",
             sub { $name eq $primary || $self->sql($name, "SELECT pg_last_wal_replay_lsn() >= '$end'") eq 't' });
         my @different = grep { $self->sql($name, $_) ne $self->sql($primary, $_) }
@@ -529,6 +529,14 @@ sub compare_data {
             . " FROM pg_class c, verify_heapam(c.oid) WHERE relkind IN ('r', 't', 'm') AND relpersistence = 'p'", 60);
         is("$out$err", 'none', "no table of $name is damaged");
     }
+}
+
+# How far pg_ha_rejoin is with this node, by its journal; empty: it was not asked to do anything.
+sub rejoin_phase {
+    my ($self, $name) = @_;
+    open my $in, '<', $self->state_directory($name) . '/rejoin' or return '';
+    my ($phase) = join('', <$in>) =~ m{^phase (\S+)$}m;
+    return $phase // '';
 }
 
 # ---- logs -----------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: PostgreSQL
 #
-# Faults that more than one file needs: a test, and the negative control of what it tests.  Each is called with a
-# running cluster whose primary is london, and leaves it after the fault.
+# Faults that more than one file needs: tests, and the negative control of what they test.  Each is called with a
+# running cluster, whose primary is london unless another is named, and leaves it after the fault.
 package PgHaScenes;
 
 use strict;
@@ -11,7 +11,8 @@ use PgHaCluster;
 use PgHaSession;
 use Time::HiRes qw(time sleep);
 
-our @EXPORT = qw(only_rome_receives die_with_unflushed_wal die_within_a_record);
+our @EXPORT = qw(only_rome_receives die_while_rome_recovers make_filler die_diverged
+    die_with_unflushed_wal die_within_a_record);
 
 # From now on rome alone confirms what is acknowledged.
 sub only_rome_receives {
@@ -21,8 +22,47 @@ sub only_rome_receives {
     $ledger->wait(1000, 'that only rome has received');
 }
 
+# Rome, which alone has the newest acknowledged rows, crashes, and has not read its own WAL again when the primary
+# dies.  Answers whether paris was elected; only then rome reads on.
+sub die_while_rome_recovers {
+    my ($cluster, $ledger) = @_;
+    only_rome_receives($cluster, $ledger);
+    $cluster->kill_everything('rome');
+    $cluster->hold_recovery('rome');
+    $cluster->launch('rome');
+    $cluster->kill_everything('london');
+    my $end = time + 4;
+    my $elected;
+    sleep 0.1 until ($elected = defined $cluster->find_primary('paris')) || time > $end;
+    $cluster->release_recovery('rome');
+    return $elected;
+}
+
+# The table that die_diverged() writes to, with so many rows; and what compare_data() looks with.
+sub make_filler {
+    my ($cluster, $rows) = @_;
+    $cluster->sql('london', $_) for 'CREATE EXTENSION amcheck', 'CREATE TABLE filler (id int PRIMARY KEY, text text)',
+        "INSERT INTO filler SELECT n, repeat('x', 100) FROM generate_series(1, $rows) n";
+}
+
+# The primary, under writes, dies with rows of the table filler that nobody else has; the others change some that
+# it shares with them: pages that only a rewind can bring together.  Answers the new primary; the writing client
+# goes on.
+sub die_diverged {
+    my ($cluster, $old, $rows) = @_;
+    $cluster->start_writer;
+    $cluster->wait_writes(100, "on $old");
+    $cluster->diverge($old, $rows);
+    $cluster->kill_everything($old);
+    my $new = $cluster->wait_primary(grep { $_ ne $old } $cluster->names);
+    $cluster->wait_writes(100, "on $new");
+    $cluster->sql($new, q{UPDATE filler SET text = repeat('y', 100) WHERE id % 3 = 0});
+    return $new;
+}
+
 # The primary's postmaster dies while both standbys, whose disks are slow, have received WAL that they have not
-# flushed: its node worker resigns, so they vote within milliseconds.  Answers: the new primary, its follower, and whether that one had WAL which the new primary lacks.
+# flushed: its node worker resigns, so they vote within milliseconds.  Answers: the new primary, its follower, and
+# whether that one had WAL which the new primary lacks.
 sub die_with_unflushed_wal {
     my ($cluster, $ledger, $library) = @_;
     {
