@@ -8,20 +8,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
-use File::Path qw(remove_tree);
-use File::Temp qw(tempdir);
-
-BEGIN {    # mounts of its own, which end with it; what was mounted on can be removed only outside
-    if ($> == 0 && !$ENV{PG_HA_MOUNTS}) {
-        my $base = tempdir('pg_ha-m-XXXXXX', DIR => $ENV{PG_HA_TMP} // $ENV{TMPDIR} // '/tmp');
-        chown +(getpwnam 'postgres')[2, 3], $base;
-        chmod 0755, $base;
-        local @ENV{qw(PG_HA_MOUNTS PG_HA_TMP)} = (1, $base);
-        my $status = system 'unshare', '--mount', '--propagation', 'private', $^X, $0;
-        remove_tree($base) if $status == 0;
-        exit($status >> 8 || $status & 127);
-    }
-}
+use PgHaMounts;
 use PgHaCluster;
 use PgHaScenes;
 use Test::More;
@@ -30,18 +17,14 @@ package Mounted {
     our @ISA = ('PgHaCluster');
     sub before_root_is_dropped {
         my ($self) = @_;
-        return unless $ENV{PG_HA_MOUNTS};
-        my ($uid, $gid) = (getpwnam 'postgres')[2, 3];
-        for (["$self->{dir}/london", '700m'], ["$self->{dir}/state", '400m']) {
-            my ($path, $size) = @$_;
-            mkdir $path or die "$path: $!\n";
-            system('mount', '-t', 'tmpfs', '-o', "size=$size,mode=0700,uid=$uid,gid=$gid", 'pg_ha', $path) == 0 or die "mount $path\n";
-        }
+        return unless PgHaMounts::possible();
+        PgHaMounts::small_file_system("$self->{dir}/london", '700m');
+        PgHaMounts::small_file_system("$self->{dir}/state", '400m');
     }
 }
 
 my $cluster = Mounted->new(limit => 900, settings => "pg_ha.replication_conninfo = 'user=replicator'\n");
-my ($dir, $mounted) = ($cluster->{dir}, $ENV{PG_HA_MOUNTS});
+my ($dir, $mounted) = ($cluster->{dir}, PgHaMounts::possible());
 sub put_file { my ($path, $text) = @_; open my $out, '>', $path or die "$path: $!"; print $out $text; close $out; }
 
 $ENV{PGPASSFILE} = "$dir/pgpass";

@@ -10,13 +10,13 @@
 #include "progress.hpp"
 #include "rejoin/files.hpp"
 #include "rejoin/process.hpp"
+#include "rejoin/room.hpp"
 #include "restored.hpp"
 #include "table.hpp"
 
 #include <cstdio>
 #include <iostream>
 #include <map>
-#include <sys/stat.h>
 #include <unistd.h>
 
 namespace pg_ha::cli {
@@ -46,7 +46,7 @@ void check_tablespaces(const CloneSource &source, const CloneOptions &options, c
         if (const auto [other, fresh] = taken.emplace(place, tablespace.name); !fresh)
             throw Failure("tablespaces \"" + other->second + "\" and \"" + tablespace.name + "\" would both go to \"" +
                           place + "\"");
-        const std::string there = existing_part_of(place);
+        const std::string there = rejoin::existing_part_of(place);
         if (::access(there.c_str(), W_OK | X_OK) != 0)
             throw Failure("tablespace \"" + tablespace.name + "\" cannot go to \"" + place + "\": \"" + there +
                               "\" is not writable",
@@ -55,38 +55,21 @@ void check_tablespaces(const CloneSource &source, const CloneOptions &options, c
     }
 }
 
-// What goes to one file system is counted together.
 void check_space(const CloneSource &source, const CloneOptions &options) {
-    struct Need {
-        std::string place;
-        std::uint64_t bytes = 0;
-    };
-    std::map<dev_t, Need> needs;
-    const auto add = [&needs](const std::string &place, std::uint64_t bytes) {
-        const std::string there = existing_part_of(place);
-        struct stat info;
-        if (::stat(there.c_str(), &info) != 0)
-            return;
-        Need &need = needs[info.st_dev];
-        need.place = need.place.empty() ? there : need.place;
-        need.bytes += bytes;
-    };
+    rejoin::RoomNeeded room;
     std::uint64_t elsewhere = 0;
     for (const Tablespace &tablespace : source.tablespaces) {
         elsewhere += tablespace.bytes;
-        add(place_of(tablespace, options), tablespace.bytes);
+        room.add(place_of(tablespace, options), tablespace.bytes);
         if (!tablespace.size_known)
             std::cerr << "WARNING:  the role may not see the size of tablespace \"" << tablespace.name
                       << "\", so it is counted to the data directory\n";
     }
-    add(options.directory, source.bytes - std::min(elsewhere, source.bytes) + wal_allowance);
-    for (const auto &[device, need] : needs) {
-        const std::uint64_t wanted = need.bytes + need.bytes / 20, free = rejoin::free_bytes(need.place);
-        if (free < wanted)
-            throw Failure("not enough space in \"" + need.place + "\": " + format_bytes(wanted) + " needed, " +
-                              format_bytes(free) + " free",
-                          "Free some, name another directory, or map tablespaces elsewhere with --tablespace-mapping.");
-    }
+    room.add(options.directory, source.bytes - std::min(elsewhere, source.bytes) + wal_allowance);
+    if (const auto shortage = room.shortage(5))
+        throw Failure("not enough space in \"" + shortage->place + "\": " + format_bytes(shortage->needed) + " needed, " +
+                          format_bytes(shortage->free) + " free",
+                      "Free some, name another directory, or map tablespaces elsewhere with --tablespace-mapping.");
 }
 
 std::vector<std::string> copy_command(const CloneSource &source, const CloneOptions &options, const CloneTarget &target) {
@@ -160,7 +143,7 @@ int run_clone(const CloneOptions &options) {
     }
     NewServer server(options, open_source(options, version));
     check_tablespaces(server.source, options, target);
-    if (const std::string there = existing_part_of(options.directory); ::access(there.c_str(), W_OK | X_OK) != 0)
+    if (const std::string there = rejoin::existing_part_of(options.directory); ::access(there.c_str(), W_OK | X_OK) != 0)
         throw Failure("directory \"" + options.directory + "\" cannot be made: \"" + there + "\" is not writable",
                       "Run pg_hactl as the server's user.");
     check_space(server.source, options);

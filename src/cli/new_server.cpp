@@ -70,13 +70,6 @@ int local_version() {
                   "pg_hactl clone uses those beside it: install PostgreSQL and pg_ha on this host.");
 }
 
-std::string existing_part_of(const std::string &path) {
-    std::string part = path;
-    while (part.size() > 1 && !rejoin::exists(part))
-        part.erase(std::max<std::size_t>(part.rfind('/'), 1));
-    return part;
-}
-
 void check_new_server(NewServer &server) {
     const NewNode node = server.settings.node();
     check_identity(node, server.source.members);

@@ -23,7 +23,6 @@ struct NewServer {
 };
 
 int local_version();             // 150020; throws Failure if PostgreSQL's programs are not beside us
-std::string existing_part_of(const std::string &path); // the path or its nearest parent that is there
 
 void check_new_server(NewServer &server); // throws Failure
 // postgresql.auto.conf and standby.signal in a directory that no server has opened yet.

@@ -9,6 +9,7 @@
 #include "hiding.hpp"
 #include "process.hpp"
 #include "progress.hpp"
+#include "room.hpp"
 #include "source.hpp"
 
 #include <stdexcept>
@@ -20,15 +21,29 @@ namespace {
 std::string copy_directory(const RejoinJournal &j) { return j.data_directory + "/pg_ha.clone"; }
 std::string old_directory(const RejoinJournal &j) { return j.data_directory + "/pg_ha.old"; }
 
-std::string own_place_of(const std::string &tablespace, const RejoinJournal &journal) {
-    return tablespace + ".pg_ha-" + std::to_string(journal.began_at);
+std::string own_place_of(const Tablespace &tablespace, const RejoinJournal &journal) {
+    return tablespace.location + ".pg_ha-" + std::to_string(journal.began_at);
 }
 
-void require_room(const RejoinJournal &journal) {
-    const std::uint64_t needed = tree_bytes(journal.data_directory), free = free_bytes(journal.data_directory);
-    if (free < needed + needed / 10)
-        throw std::runtime_error("no room for a second copy: " + std::to_string(needed >> 20) + " MB needed in \"" +
-                                 journal.data_directory + "\", " + std::to_string(free >> 20) + " MB free");
+// Where this server's tablespace of that number lies; empty: nowhere.
+std::string tablespace_here(const RejoinJournal &j, const std::string &oid) {
+    for (const std::string &directory : {hidden_directory(j.data_directory), j.data_directory})
+        if (const std::string place = link_target(directory + "/pg_tblspc/" + oid); !place.empty() && exists(place))
+            return place;
+    return "";
+}
+
+// What the primary does not tell is taken to be as big there as it is here.
+void require_room(const RejoinJournal &journal, const CloneSource &source) {
+    RoomNeeded room;
+    room.add(journal.data_directory, tree_bytes(journal.data_directory));
+    for (const Tablespace &tablespace : source.tablespaces) {
+        const std::string here = tablespace_here(journal, tablespace.oid);
+        room.add(own_place_of(tablespace, journal), tablespace.bytes ? *tablespace.bytes : here.empty() ? 0 : tree_bytes(here));
+    }
+    if (const auto shortage = room.shortage(10))
+        throw std::runtime_error("no room for a second copy: " + std::to_string(shortage->needed >> 20) + " MB needed in \"" +
+                                 shortage->place + "\", " + std::to_string(shortage->free >> 20) + " MB free");
 }
 
 void remove_tablespaces_of(const std::string &directory) {
@@ -50,14 +65,14 @@ void make_clone(const RejoinJournal &journal) {
     const std::string copy = copy_directory(journal);
     remove_tablespaces_of(copy);
     remove_tree(copy);
-    require_room(journal);
     const CloneSource source = find_clone_source(journal);
+    for (const Tablespace &tablespace : source.tablespaces)
+        remove_tree(own_place_of(tablespace, journal));
+    require_room(journal, source);
     std::vector<std::string> command = {journal.program_directory + "/pg_basebackup", "-D", copy, "-c", "fast", "-X",
                                         "stream", "--no-manifest", "--progress", "-d", source.conninfo};
-    for (const std::string &tablespace : source.tablespaces) {
-        remove_tree(own_place_of(tablespace, journal));
-        command.push_back("--tablespace-mapping=" + tablespace + "=" + own_place_of(tablespace, journal));
-    }
+    for (const Tablespace &tablespace : source.tablespaces)
+        command.push_back("--tablespace-mapping=" + tablespace.location + "=" + own_place_of(tablespace, journal));
     Progress progress(tell_primary(journal, source.conninfo, true));
     const Ran ran = run(command, Echo::on, [&progress](const std::string &line) { return progress.hear(line); },
                         Family::group);

@@ -62,6 +62,13 @@ bool exists(const std::string &path) {
     return false;
 }
 
+std::string existing_part_of(const std::string &path) {
+    std::string part = path;
+    while (part.size() > 1 && !exists(part))
+        part.erase(std::max<std::size_t>(part.rfind('/'), 1));
+    return part;
+}
+
 std::vector<std::string> entries(const std::string &directory) {
     const std::unique_ptr<DIR, int (*)(DIR *)> opened(::opendir(directory.c_str()), ::closedir);
     if (!opened)

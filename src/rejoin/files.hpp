@@ -11,6 +11,7 @@
 namespace pg_ha::rejoin {
 
 bool exists(const std::string &path); // also a symbolic link that leads nowhere
+std::string existing_part_of(const std::string &path); // the path or its nearest parent that is there
 std::vector<std::string> entries(const std::string &directory); // sorted, without . and ..
 std::uint64_t size_of(const std::string &path);
 std::uint64_t tree_bytes(const std::string &directory); // does not follow links

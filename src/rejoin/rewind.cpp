@@ -177,7 +177,7 @@ bool Work::save(std::string &why) {
     const ControlData control = read_control_data(journal_.program_directory, hidden());
     journal_.fork = found->fork;
     journal_.aside = keep_diverged_wal(places(), journal_, control.segment_bytes, *found, redo_of(*found, control.segment_bytes));
-    make_tablespace_directories(journal_);
+    make_tablespace_directories(journal_, hidden() + "/pg_tblspc");
     check_source(journal_);
     return true;
 }
@@ -188,7 +188,7 @@ bool Work::run_pg_rewind() {
         put_back_saved_wal(places());
     journal_.rewinds++;
     enter(RejoinPhase::rewinding);
-    make_tablespace_directories(journal_);
+    make_tablespace_directories(journal_, hidden() + "/pg_tblspc");
     Progress progress(tell_primary(journal_, journal_.conninfo, false));
     const Ran ran = run(pg_rewind(), Echo::on, [&progress](const std::string &line) { return progress.hear(line); });
     if (ran.status == 0)

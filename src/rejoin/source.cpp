@@ -102,6 +102,23 @@ void check_parameters(Session &source, const RejoinJournal &journal) {
     }
 }
 
+// Those that lie elsewhere; pg_tablespace_size() fails without these rights.
+std::vector<Tablespace> ask_tablespaces(Session &session) {
+    const auto found = session.rows(
+        "SELECT oid, pg_catalog.pg_tablespace_location(oid),"
+        " CASE WHEN pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE') OR"
+        " pg_catalog.has_tablespace_privilege(oid, 'CREATE') THEN pg_catalog.pg_tablespace_size(oid) END"
+        " FROM pg_catalog.pg_tablespace WHERE pg_catalog.pg_tablespace_location(oid) LIKE '/%'");
+    std::vector<Tablespace> tablespaces;
+    for (int row = 0; row < ::PQntuples(found.get()); row++) {
+        const auto text = [&](int column) { return ::PQgetvalue(found.get(), row, column); };
+        tablespaces.push_back({text(0), text(1), {}});
+        if (::PQgetisnull(found.get(), row, 2) == 0)
+            tablespaces.back().bytes = std::strtoull(text(2), nullptr, 10);
+    }
+    return tablespaces;
+}
+
 std::string with_limits(const RejoinJournal &journal) {
     return journal.conninfo + " dbname=postgres connect_timeout=5 application_name=" + rejoin_application_name;
 }
@@ -160,10 +177,7 @@ CloneSource find_clone_source(const RejoinJournal &journal) {
         throw std::runtime_error(why);
     try {
         Session session(best->conninfo + " dbname=postgres connect_timeout=5");
-        const auto found = session.rows("SELECT pg_catalog.pg_tablespace_location(oid) FROM pg_catalog.pg_tablespace"
-                                        " WHERE pg_catalog.pg_tablespace_location(oid) <> ''");
-        for (int row = 0; row < ::PQntuples(found.get()); row++)
-            best->tablespaces.push_back(::PQgetvalue(found.get(), row, 0));
+        best->tablespaces = ask_tablespaces(session);
     } catch (const std::runtime_error &) {
         // pg_basebackup says so itself if there are any and their directories are not empty
     }
@@ -188,14 +202,12 @@ std::function<void(const Amount &)> tell_primary(const RejoinJournal &journal, c
     return tell;
 }
 
-void make_tablespace_directories(const RejoinJournal &journal) {
+void make_tablespace_directories(const RejoinJournal &journal, const std::string &links) {
     Session source(with_limits(journal));
-    const auto found = source.rows("SELECT pg_catalog.pg_tablespace_location(oid) FROM pg_catalog.pg_tablespace"
-                                   " WHERE pg_catalog.pg_tablespace_location(oid) <> ''");
-    for (int row = 0; row < ::PQntuples(found.get()); row++)
-        if (const std::string path = ::PQgetvalue(found.get(), row, 0); !exists(path)) {
-            say("creating the directory of a tablespace, " + path);
-            make_directory(path, 0700);
+    for (const Tablespace &tablespace : ask_tablespaces(source))
+        if (!exists(links + "/" + tablespace.oid) && !exists(tablespace.location)) {
+            say("creating the directory of a tablespace, " + tablespace.location);
+            make_directory(tablespace.location, 0700);
         }
 }
 

@@ -7,11 +7,19 @@
 #include "agent/rejoin_journal.hpp"
 #include "progress.hpp"
 
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 namespace pg_ha::rejoin {
+
+struct Tablespace {
+    std::string oid, location;
+    std::optional<std::uint64_t> bytes; // none: we may not know
+};
 
 // Throws when the source is the right one, but pg_rewind cannot work with it.
 struct CannotRewind : std::runtime_error {
@@ -30,15 +38,16 @@ void write_a_record(const RejoinJournal &journal);
 // A session with the primary that says there how far we are; for people, so nothing depends on it: if the primary does
 // not let us in, or does not answer, nothing is told.
 std::function<void(const Amount &)> tell_primary(const RejoinJournal &journal, const std::string &conninfo, bool clone);
-// Directories of tablespaces that the source has are made where they are missing.
-void make_tablespace_directories(const RejoinJournal &journal);
+// Directories of tablespaces that the source has, and this server has not, are made where they are missing.  `links`: the
+// place of this server's pg_tblspc.
+void make_tablespace_directories(const RejoinJournal &journal, const std::string &links);
 
 // The primary of the journal's timeline or of a later one, whichever member that is; asked in the
 // replication protocol, so that the right to replicate is enough.
 struct CloneSource {
     std::string conninfo;
     Timeline timeline = Timeline::none;
-    std::vector<std::string> tablespaces; // locations; empty where only replication is allowed
+    std::vector<Tablespace> tablespaces; // empty where only replication is allowed
 };
 CloneSource find_clone_source(const RejoinJournal &journal);
 

@@ -18,6 +18,8 @@ use PgHaCluster;
 use POSIX qw(setsid);
 use Socket qw(AF_UNIX SOCK_STREAM PF_UNSPEC);
 
+our @as_postgres = qw(setpriv --reuid=postgres --regid=postgres --init-groups --);
+
 # Why partitions can't be made here; undef: they can.
 sub unavailable {
     return 'network namespaces need root' if $> != 0;
@@ -45,8 +47,8 @@ sub before_root_is_dropped {
     $self->make_network;
 }
 
-# A request is one line of words: "ip ...", run; "spawn NAMESPACE LOG COMMAND...", a server in the
-# background, answered with its pid.  Any other end than that of the pipe is the test's own.
+# A request is one line of words: "ip ...", run; "spawn LOG COMMAND...", a server in the background, answered
+# with its pid.  Any other end than that of the pipe is the test's own.
 sub serve {
     my ($pipe) = @_;
     $pipe->autoflush(1);
@@ -71,7 +73,7 @@ sub serve {
 
 # The server becomes a child of the test process, which adopts orphans.
 sub spawn_there {
-    my ($namespace, $log, @command) = @_;
+    my ($log, @command) = @_;
     pipe(my $read, my $write) or die $!;
     my $middle = fork() // die "fork: $!";
     if (!$middle) {
@@ -86,8 +88,7 @@ sub spawn_there {
         open STDIN, '<', '/dev/null';
         open STDOUT, '>>', $log;
         open STDERR, '>&', \*STDOUT;
-        exec(qw(ip netns exec), $namespace, qw(setpriv --reuid=postgres --regid=postgres --init-groups --), @command)
-            or POSIX::_exit(127);
+        exec { $command[0] } @command or POSIX::_exit(127);
     }
     close $write;
     chomp(my $pid = <$read>);
@@ -157,7 +158,12 @@ sub init {
 
 sub spawn {
     my ($self, $node) = @_;
-    my $answer = $self->as_root('spawn', $self->namespace($node->{name}), $node->{log}, $self->server_command($node));
+    return $self->spawn_as_root($node, qw(ip netns exec), $self->namespace($node->{name}), @as_postgres, $self->server_command($node));
+}
+
+sub spawn_as_root {
+    my ($self, $node, @command) = @_;
+    my $answer = $self->as_root('spawn', $node->{log}, @command);
     die "$node->{name} was not started: $answer\n" unless $answer =~ /^\d+$/;
     return $answer;
 }
