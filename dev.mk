@@ -27,7 +27,7 @@ planted: $(BUILD)/build.ninja ## plants each known bug and shows how soon the si
 	scripts/check-planted $(BUILD)
 	$(BUILD)/sim_planted --planted --seeds $(PLANTED_SEEDS)
 
-# A second module, in which t/06* plants defects on real servers.  Nothing installs it.
+# A second module, in which t/09* plants defects on real servers.  Nothing installs it.
 PLANTED_OBJS = $(patsubst src/server/%.cpp,$(BUILD)/planted/%.o,$(wildcard src/server/*.cpp))
 PLANTED_LINK = $(BUILD)/libpg_ha_net.a $(BUILD)/libpg_ha_planted.a $(filter-out $(ARCHIVES),$(SHLIB_LINK))
 .PHONY: planted-module
@@ -108,6 +108,11 @@ bench-fence: ## nanoseconds that the fence costs one transaction, in a scratch s
 .PHONY: rejoin-sweep
 rejoin-sweep: ## kills the server at 40 points of a rejoin; about 10 min
 	PG_HA_KILL_POINTS=40 scripts/test --only build --tap 061_rejoin_killed.pl
+
+.PHONY: rejoin-loops
+rejoin-loops: ## 30 primaries in a row lose their term and come home; about 10 min
+	PG_HA_REJOIN_LOOPS=30 scripts/test --only build --tap 079_demote_loops.pl
+	@grep '^# loops ' $(BUILD)/log/test-tap.log
 
 .PHONY: bench-rejoin
 bench-rejoin: ## how long an old primary needs until it streams again: ROUNDS=n MB=n

@@ -393,11 +393,12 @@ sub process {
 }
 
 # From its next start on this node reads none of its own WAL, and doesn't know what it has, until released.
-# Recovery asks restore_command first.
+# Recovery asks restore_command first.  With a segment: it reads all before that.
 sub hold_recovery {
-    my ($self, $name) = @_;
+    my ($self, $name, $segment) = @_;
     write_file("$self->{dir}/hold-$name", '');
-    $self->write_node_settings($name, restore_command => "'while test -e \"$self->{dir}/hold-$name\"; do sleep 0.05; done; false'");
+    my $held = $segment ? "test %f = $segment &&" : '';
+    $self->write_node_settings($name, restore_command => "'while $held test -e \"$self->{dir}/hold-$name\"; do sleep 0.05; done; false'");
 }
 sub release_recovery {
     my ($self, $name) = @_;
