@@ -95,7 +95,7 @@ sub compare {
     my ($accounts, @others) = map { $cluster->sql($primary, "SELECT coalesce(sum($_->[1]), 0) FROM pgbench_$_->[0]") }
         [qw(accounts abalance)], [qw(tellers tbalance)], [qw(branches bbalance)], [qw(history delta)];
     is("@others", "$accounts $accounts $accounts", 'the books balance');
-    $cluster->compare_data($primary, qw(ledger filler pgbench_accounts pgbench_tellers pgbench_branches pgbench_history));
+    $cluster->compare_data($primary, [ $cluster->names ], qw(ledger filler pgbench_accounts pgbench_tellers pgbench_branches pgbench_history));
     return $found;
 }
 

@@ -83,7 +83,7 @@ sub came_home {
     my ($old, $new, @tables) = @_;
     $cluster->wait_standby_of($old, $new, 120);
     $cluster->wait_ready($new, 120);
-    $cluster->compare_data($new, qw(ledger filler in_common), @tables);
+    $cluster->compare_data($new, [ $cluster->names ], qw(ledger filler in_common), @tables);
     $cluster->verify_ledger($old);
     is(join(' ', grep { -e $cluster->data($old) . "/$_" } qw(pg_ha.rejoin pg_ha.clone pg_ha.old)), '', "nothing is left half done on $old");
 }
