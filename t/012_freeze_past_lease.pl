@@ -32,9 +32,9 @@ is($acknowledged, 0, "the thawed node acknowledged none of $tries direct writes"
 is($cluster->acknowledged_by('london', $elected_at), 0, 'nor did the writing client get one from it');
 $cluster->wait_writes(100, 'after the thaw');
 is_deeply([ $cluster->primaries ], [$new], 'there is exactly one primary');
+$cluster->wait_standby_of('london', $new);
 $cluster->poll('london', 'SELECT pg_is_in_recovery(), count(*) > 0 FROM ledger', 't|t',
     'the old primary restarts in place as a standby and can be read');
 isnt($cluster->sql('london', 'SELECT reason FROM ha_cluster'), '', 'it says why it is what it is');
-$cluster->wait_standby_of('london', $new);
 $cluster->verify_ledger($new);
 done_testing();

@@ -108,10 +108,10 @@ for (1 .. 20) {
     is($cluster->sql('london', 'SELECT pg_is_in_recovery()'), 't', 'and stays one') or last;
     sleep 0.1;
 }
-like($cluster->sql('london', 'SELECT reason FROM ha_cluster'), qr/its state was not usable: it is an old copy/, 'the reason says why');
+$cluster->poll('london', 'SELECT reason FROM ha_cluster', qr/its state was not usable: it is an old copy/, 'the reason says why');
 $cluster->start($_) for qw(paris rome);
 my $primary = $cluster->wait_primary('paris', 'rome');
 $cluster->wait_standby_of('london', $primary);
 $cluster->wait_ready($primary);
-is($cluster->sql($primary, 'SELECT count(*) FROM ha_members WHERE voter'), '3', 'three members, all of them vote');
+$cluster->poll($primary, 'SELECT count(*) FROM ha_members WHERE voter', '3', 'three members, all of them vote');
 done_testing();

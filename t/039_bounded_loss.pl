@@ -49,7 +49,7 @@ my $new = $cluster->wait_primary(write_alone($old, 200));
 is($cluster->sql($new, 'SELECT count(*) FROM ballast'), 5000, 'one that lacks 200 kB is elected, and these are lost');
 $cluster->start($old);
 ok($cluster->bring_back($old, $new), 'the old primary is rewound');
-like($cluster->sql($old, q{SELECT reason FROM ha_events WHERE reason LIKE 'rewound to%'}), qr{own WAL up to \S+ \(\d+ bytes\) is kept},
+$cluster->poll($old, q{SELECT reason FROM ha_events WHERE reason LIKE 'rewound to%'}, qr{own WAL up to \S+ \(\d+ bytes\) is kept},
     'and says which WAL was lost');
 is($cluster->sql($old, 'SELECT count(*) FROM ballast'), 5000, 'it has what the primary has');
 done_testing();

@@ -91,5 +91,5 @@ $cluster->stop_writer;
 $cluster->compare_data($new, ['london'], qw(ledger filler));
 $cluster->verify_ledger('london');
 is(join(' ', grep { -e $cluster->data('london') . "/$_" } qw(pg_ha.rejoin pg_ha.clone pg_ha.old)), '', 'nothing is left behind');
-is($cluster->sql($new, "SELECT count(*) FROM ha_members"), 3, 'the old identity is gone');
+$cluster->poll($new, "SELECT count(*) FROM ha_members", 3, 'the old identity is gone');
 done_testing();

@@ -104,6 +104,6 @@ $cluster->write_node_settings($old, max_connections => 150);
 $cluster->start($old);
 home($old, $new, $log);
 $cluster->wait_ready($new, 120);
-is($cluster->sql($new, "SELECT count(*) FROM ha_members WHERE reason LIKE '%follow % as primary%'"), '0', 'and no alarm is left');
+$cluster->poll($new, "SELECT count(*) FROM ha_members WHERE reason LIKE '%follow % as primary%'", '0', 'and no alarm is left');
 $cluster->verify_ledger($new);
 done_testing();

@@ -35,8 +35,8 @@ while (time < $end) {
     sleep 0.1;
 }
 is($elected, 0, 'for six leases paris, which lacks commits, is not elected');
-is($cluster->sql('paris', 'SELECT failover_possible FROM ha_cluster'), 'f', 'failover_possible says so');
-like($cluster->sql('paris', 'SELECT failover_reason FROM ha_cluster'), qr/every commit: missing london/, 'failover_reason says why');
+$cluster->poll('paris', 'SELECT failover_possible FROM ha_cluster', 'f', 'failover_possible says so');
+$cluster->poll('paris', 'SELECT failover_reason FROM ha_cluster', qr/every commit: missing london/, 'failover_reason says why');
 like(($cluster->try_sql('paris', 'SELECT ha_failover()'))[2], qr/voters not heard: london.*are lost/s, 'and ha_failover() what it would cost');
 
 # The one that has everything comes back.

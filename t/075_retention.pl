@@ -83,8 +83,8 @@ checkpoint('london', qw(paris rome));
 for my $name (@voters) {
     slot_state($name, 'oslo', 'holding', 'it was killed');
     cmp_ok(oldest_segment($name), '<=', $left_at, "$name still has the WAL that oslo lacks");
-    is($cluster->sql($name, q{SELECT bytes > 7 * 16 * 1024 * 1024, away > '0 s', limit_bytes <= 1024 * 1024 * 1024, limit_time FROM ha_slots
-        WHERE member = 'oslo'}), 't|t|t|24:00:00', "$name says how much, how long, and up to when");
+    $cluster->poll($name, q{SELECT bytes > 7 * 16 * 1024 * 1024, away > '0 s', limit_bytes <= 1024 * 1024 * 1024, limit_time FROM ha_slots
+        WHERE member = 'oslo'}, 't|t|t|24:00:00', "$name says how much, how long, and up to when");
 }
 $cluster->kill_everything('london');
 my $primary = $cluster->wait_primary('paris', 'rome');
@@ -120,8 +120,8 @@ $cluster->stop('oslo');
 write_wal($primary, 8);
 for my $name (@voters) {
     slot_state($name, 'oslo', 'dropped', 'it is more than 96 MB behind');
-    is($cluster->sql($name, q{SELECT count(*) FROM ha_slots JOIN pg_replication_slots USING (slot_name) WHERE member = 'oslo'}), '0', "$name has no slot for it");
-    is($cluster->sql($name, q{SELECT count(*) FROM ha_slots WHERE state = 'following'}), '2', '... but for the others');
+    $cluster->poll($name, q{SELECT count(*) FROM ha_slots JOIN pg_replication_slots USING (slot_name) WHERE member = 'oslo'}, '0', "$name has no slot for it");
+    $cluster->poll($name, q{SELECT count(*) FROM ha_slots WHERE state = 'following'}, '2', '... but for the others');
     is($cluster->sql($name, q{SELECT count(*) FROM ha_events WHERE reason LIKE 'keeps no more WAL for oslo:%limit%clone it again%'}), '1', 'told once, with what to do');
 }
 checkpoint($primary, @others);
