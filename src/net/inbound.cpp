@@ -115,11 +115,9 @@ void Inbound::on_closed(const Closure &closure) {
 
 // ---- the port ------------------------------------------------------------------------------------
 
-asio::steady_timer Listener::make_timer(Network &network) { return asio::steady_timer(network.io()); }
-
 void Listener::open(const std::vector<tcp::endpoint> &endpoints) {
     for (const tcp::endpoint &endpoint : endpoints) {
-        auto door = std::make_shared<Door>(Door{tcp::acceptor(network_.io())});
+        auto door = std::make_shared<Door>(Door{tcp::acceptor(network_.io()), asio::steady_timer(network_.io())});
         boost::system::error_code error;
         door->acceptor.open(endpoint.protocol(), error);
         if (!error)
@@ -144,9 +142,10 @@ void Listener::open(const std::vector<tcp::endpoint> &endpoints) {
 void Listener::close() {
     closed_ = true;
     boost::system::error_code ignored;
-    for (const std::shared_ptr<Door> &door : doors_)
+    for (const std::shared_ptr<Door> &door : doors_) {
         door->acceptor.close(ignored);
-    retry_.cancel();
+        door->retry.cancel();
+    }
     for (const std::shared_ptr<Inbound> &inbound : inbound_)
         inbound->close();
     inbound_.clear();
@@ -165,8 +164,8 @@ void Listener::accept(const std::shared_ptr<Door> &door) {
             return;
         }
         self->network_.log(NetLogLevel::warning, "accept", "could not accept a connection: " + error.message());
-        self->retry_.expires_after(accept_retry_delay);
-        self->retry_.async_wait([self, door](const boost::system::error_code &cancelled) {
+        door->retry.expires_after(accept_retry_delay);
+        door->retry.async_wait([self, door](const boost::system::error_code &cancelled) {
             if (!cancelled && !self->closed_)
                 self->accept(door);
         });

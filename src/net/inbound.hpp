@@ -51,7 +51,7 @@ private:
 
 class Listener : public std::enable_shared_from_this<Listener> {
 public:
-    explicit Listener(Network &network) : network_(network), retry_(make_timer(network)) {}
+    explicit Listener(Network &network) : network_(network) {}
 
     // Throws std::system_error, with the address in its text, if one can't be bound.
     void open(const std::vector<boost::asio::ip::tcp::endpoint> &endpoints);
@@ -70,16 +70,15 @@ public:
 private:
     struct Door {
         boost::asio::ip::tcp::acceptor acceptor;
+        boost::asio::steady_timer retry; // after running out of descriptors
     };
 
-    static boost::asio::steady_timer make_timer(Network &network);
     void accept(const std::shared_ptr<Door> &door);
     void accepted(boost::asio::ip::tcp::socket socket);
     bool has_room(const boost::asio::ip::address &address) const;
 
     Network &network_;
     std::vector<std::shared_ptr<Door>> doors_;
-    boost::asio::steady_timer retry_; // after running out of descriptors
     std::list<std::shared_ptr<Inbound>> inbound_; // oldest first
     bool closed_ = false;
 };

@@ -253,6 +253,27 @@ TEST(Hostile, StrangersAreLimitedAndMembersStillGetIn) {
         ::close(fd);
 }
 
+// Every descriptor in use, at both doors at once: each goes on by itself when there are some again.
+TEST(Hostile, NoDoorStaysShutForWantOfDescriptors) {
+    TestNode n1(1, next_port());
+    n1.options.listen_addresses = {"127.0.0.1", "127.0.0.2"};
+    n1.open();
+    const int first = tcp_connect(n1.options.port), second = tcp_connect(n1.options.port, "127.0.0.2");
+    rlimit before{};
+    ASSERT_EQ(0, ::getrlimit(RLIMIT_NOFILE, &before));
+    const rlimit none{0, before.rlim_max};
+    ASSERT_EQ(0, ::setrlimit(RLIMIT_NOFILE, &none));
+    const bool noticed = until({&n1}, [&] { return n1.logged("could not accept a connection"); });
+    until({&n1}, [] { return false; }, 300ms); // both doors have tried, more than once
+    ASSERT_EQ(0, ::setrlimit(RLIMIT_NOFILE, &before));
+    EXPECT_TRUE(noticed) << n1.dump();
+    for (const int fd : {first, second}) {
+        EXPECT_EQ(18, ::send(fd, "GET / HTTP/1.0\r\n\r\n", 18, 0));
+        EXPECT_TRUE(until({&n1}, [&] { return closed_by_other(fd); })) << (fd == first ? "first" : "second");
+        ::close(fd);
+    }
+}
+
 TEST(Hostile, PeerThatDoesNotReadCostsABoundedQueue) {
     const std::uint16_t port = next_port();
     RawPeer deaf(fixed_secret());

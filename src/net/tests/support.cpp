@@ -168,9 +168,10 @@ void set_non_blocking(int fd) { ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NO
 
 } // namespace
 
-int tcp_connect(std::uint16_t port) {
+int tcp_connect(std::uint16_t port, const char *to) {
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const sockaddr_in address = loopback(port);
+    sockaddr_in address = loopback(port);
+    address.sin_addr.s_addr = ::inet_addr(to);
     if (::connect(fd, reinterpret_cast<const sockaddr *>(&address), sizeof(address)) != 0) {
         ::close(fd);
         return -1;

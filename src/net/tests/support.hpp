@@ -104,7 +104,7 @@ private:
 };
 
 Greeting greeting_of(std::uint64_t id, const std::string &name, std::uint64_t nonce, std::uint64_t cluster = 7);
-int tcp_connect(std::uint16_t port); // blocking connect, then non-blocking; -1: refused
+int tcp_connect(std::uint16_t port, const char *address = "127.0.0.1"); // blocking connect, then non-blocking; -1: refused
 bool closed_by_other(int fd);
 
 } // namespace pg_ha::test
