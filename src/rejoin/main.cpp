@@ -4,6 +4,7 @@
 // it before it opens its data directory; a person may, while the server is down.
 #include "process.hpp"
 #include "rewind.hpp"
+#include "running.hpp"
 
 #include <cstdio>
 #include <cstdlib>
@@ -32,6 +33,7 @@ int go(const std::string &state_directory) {
         return rejoin_exit_failed;
     }
     try {
+        require_server_down(read_rejoin_journal(state_directory).data_directory);
         return carry_out(state_directory) == Outcome::done ? rejoin_exit_done : rejoin_exit_given_up;
     } catch (const Stopped &) {
         say("stopped; it goes on at the next start");
