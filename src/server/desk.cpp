@@ -84,6 +84,8 @@ Reply ask_node_worker(Ask what, const char *target) {
         reply.said = wait_for_answer(ticket);
         reply.detail = pstrdup(shared->desk.detail);
         reply.text = pstrdup(shared->desk.text);
+        make_readable(reply.detail);
+        make_readable(reply.text);
     }
     PG_END_ENSURE_ERROR_CLEANUP(release, static_cast<Datum>(0));
     release(0, static_cast<Datum>(0));

@@ -15,6 +15,7 @@
 #include "start_gate.hpp"
 
 extern "C" {
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -104,13 +105,33 @@ template <class Data> void write_versioned(pg_atomic_uint32 *version, Data *to, 
 }
 
 bool read_part(Snapshot *out, size_t bytes) {
-    return shared && read_versioned(&shared->snapshot_version, &shared->snapshot, out, bytes) && out->valid;
+    if (!shared || !read_versioned(&shared->snapshot_version, &shared->snapshot, out, bytes) || !out->valid)
+        return false;
+    make_readable(out->reason);
+    make_readable(out->failover_reason);
+    return true;
 }
 
 } // namespace
 
+// A text quotes paths, messages of the system and what other members say, and may be cut inside a character.
+void make_readable(char *text) {
+    int encoding = GetDatabaseEncoding();
+    for (char *at = text; *at != '\0';) {
+        int length = IS_HIGHBIT_SET(*at) ? pg_encoding_verifymbchar(encoding, at, static_cast<int>(strlen(at))) : 1;
+        if (length > 0)
+            at += length;
+        else
+            *at++ = '?';
+    }
+}
+
 bool read_snapshot(Snapshot *out) {
-    return read_part(out, sizeof(Snapshot));
+    if (!read_part(out, sizeof(Snapshot)))
+        return false;
+    for (int i = 0; i < out->member_count; i++)
+        make_readable(out->members[i].reason);
+    return true;
 }
 
 bool read_snapshot_head(Snapshot *out) {
@@ -130,7 +151,11 @@ void write_rejoins(const RejoinTable *in) {
 }
 
 bool read_slots(SlotTable *out) {
-    return shared && read_versioned(&shared->slots_version, &shared->slots, out, sizeof(SlotTable));
+    if (!shared || !read_versioned(&shared->slots_version, &shared->slots, out, sizeof(SlotTable)))
+        return false;
+    for (int i = 0; i < out->count; i++)
+        make_readable(out->rows[i].reason);
+    return true;
 }
 
 void read_slots_alarm(char (*out)[ha_text_bytes]) {
@@ -180,8 +205,10 @@ int read_events(EventRow *out, int max) {
         pg_read_barrier();
         out[count] = const_cast<const EventRow &>(*slot);
         pg_read_barrier();
-        if (slot->number == number)
-            out[count++].number = number;
+        if (slot->number != number)
+            continue;
+        make_readable(out[count].reason);
+        out[count++].number = number;
     }
     return count;
 }

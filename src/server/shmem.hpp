@@ -227,6 +227,7 @@ extern Shared *shared; // null when not preloaded
 // shmem.cpp
 void shmem_register_hooks();   // shmem_request_hook and shmem_startup_hook; from _PG_init
 uint64 boot_now_ns();          // CLOCK_BOOTTIME, vDSO, ~25 ns
+void make_readable(char *text); // bytes that are no character in this database's encoding become question marks
 // Copies the snapshot consistently; false if none was ever written or the writer is stuck mid-write.
 bool read_snapshot(Snapshot *out);
 bool read_snapshot_head(Snapshot *out);                     // all but members and links: for those who wait
