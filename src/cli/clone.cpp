@@ -8,6 +8,7 @@
 #include "failure.hpp"
 #include "new_server.hpp"
 #include "progress.hpp"
+#include "rejoin/conninfo.hpp"
 #include "rejoin/files.hpp"
 #include "rejoin/process.hpp"
 #include "rejoin/room.hpp"
@@ -83,7 +84,7 @@ std::vector<std::string> copy_command(const CloneSource &source, const CloneOpti
         command.push_back("--tablespace-mapping=" + tablespace.location + "=" + place_of(tablespace, options));
     Conninfo conninfo = source.session->conninfo();
     conninfo.set("application_name", "pg_hactl");
-    command.insert(command.end(), {"-d", conninfo.text()});
+    command.insert(command.end(), {"-d", rejoin::for_command_line(conninfo.text())});
     return command;
 }
 

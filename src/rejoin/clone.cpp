@@ -5,6 +5,7 @@
 // ones come to the light: pg_wal last, as always.
 #include "clone.hpp"
 
+#include "conninfo.hpp"
 #include "files.hpp"
 #include "hiding.hpp"
 #include "process.hpp"
@@ -70,7 +71,7 @@ void make_clone(const RejoinJournal &journal) {
         remove_tree(own_place_of(tablespace, journal));
     require_room(journal, source);
     std::vector<std::string> command = {journal.program_directory + "/pg_basebackup", "-D", copy, "-c", "fast", "-X",
-                                        "stream", "--no-manifest", "--progress", "-d", source.conninfo};
+                                        "stream", "--no-manifest", "--progress", "-d", for_command_line(source.conninfo)};
     for (const Tablespace &tablespace : source.tablespaces)
         command.push_back("--tablespace-mapping=" + tablespace.location + "=" + own_place_of(tablespace, journal));
     Progress progress(tell_primary(journal, source.conninfo, true));

@@ -15,6 +15,7 @@
 #include "rewind.hpp"
 
 #include "clone.hpp"
+#include "conninfo.hpp"
 #include "control_data.hpp"
 #include "files.hpp"
 #include "hiding.hpp"
@@ -134,7 +135,7 @@ void Work::recover() {
 
 std::vector<std::string> Work::pg_rewind() const {
     return {program("pg_rewind"), "-D", hidden(), "--no-ensure-shutdown", "--progress", "--source-server",
-            journal_.conninfo + " dbname=postgres application_name=pg_ha_rejoin"};
+            for_command_line(journal_.conninfo + " dbname=postgres application_name=pg_ha_rejoin")};
 }
 
 // Where replay has to begin if it begins with that checkpoint, which may be in an older segment.  The file is named,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: PostgreSQL
 #include "source.hpp"
 
+#include "conninfo.hpp"
 #include "files.hpp"
 #include "process.hpp"
 
@@ -21,7 +22,7 @@ constexpr int checkpoint_patience = 300; // seconds; a big server's checkpoint t
 class Session {
 public:
     explicit Session(const std::string &conninfo, bool replication = false)
-        : connection_(::PQconnectdb(conninfo.c_str()), ::PQfinish) {
+        : connection_(::PQconnectdb(with_keepalives(conninfo).c_str()), ::PQfinish) {
         if (::PQstatus(connection_.get()) != CONNECTION_OK)
             throw std::runtime_error(last_lines(::PQerrorMessage(connection_.get())));
         if (replication)
@@ -148,14 +149,15 @@ void write_a_record(const RejoinJournal &journal) {
 }
 
 // Null: it is not there, no primary, or of an older term.
-static std::optional<CloneSource> ask_candidate(const RejoinJournal &journal, const std::string &conninfo, std::string &why) {
+static std::optional<CloneSource> ask_candidate(const RejoinJournal &journal, const std::string &name, const std::string &conninfo,
+                                               std::string &why) {
     try {
         Session session(conninfo + " replication=true connect_timeout=5 application_name=" + rejoin_application_name, true);
         const auto found = session.rows("IDENTIFY_SYSTEM");
         if (::PQntuples(found.get()) != 1 || !session.writable())
             return std::nullopt;
         if (::PQgetvalue(found.get(), 0, 0) != std::to_string(journal.system_identifier))
-            throw std::runtime_error("another database system answers at " + conninfo);
+            throw std::runtime_error("another database system answers where " + name + " should be");
         check_parameters(session, journal);
         return CloneSource{conninfo + " application_name=" + rejoin_application_name,
                            static_cast<Timeline>(std::strtoul(::PQgetvalue(found.get(), 0, 1), nullptr, 10)), {}};
@@ -169,7 +171,7 @@ CloneSource find_clone_source(const RejoinJournal &journal) {
     std::optional<CloneSource> best;
     std::string why = "no member is a primary on timeline " + std::to_string(raw(journal.timeline)) + " or later";
     for (const auto &[name, conninfo] : journal.candidates) {
-        const auto found = ask_candidate(journal, conninfo, why);
+        const auto found = ask_candidate(journal, name, conninfo, why);
         if (found && found->timeline >= journal.timeline && (!best || found->timeline > best->timeline))
             best = found;
     }

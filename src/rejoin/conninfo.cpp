@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: PostgreSQL
+#include "conninfo.hpp"
+
+#include <libpq-fe.h>
+
+#include <cstdlib>
+#include <memory>
+#include <string_view>
+
+namespace pg_ha::rejoin {
+
+namespace {
+
+void add(std::string &text, const std::string &keyword, const std::string &value) {
+    text += (text.empty() ? "" : " ") + keyword + "='";
+    for (const char c : value) {
+        if (c == '\'' || c == '\\')
+            text += '\\';
+        text += c;
+    }
+    text += "'";
+}
+
+} // namespace
+
+// In front, so that what the administrator says holds.
+std::string with_keepalives(const std::string &conninfo) {
+    return "keepalives_idle=15 keepalives_interval=5 keepalives_count=6 tcp_user_timeout=60000 " + conninfo;
+}
+
+std::string for_command_line(const std::string &conninfo) {
+    const std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption *)> options(
+        ::PQconninfoParse(with_keepalives(conninfo).c_str(), nullptr), ::PQconninfoFree);
+    std::string text;
+    for (const PQconninfoOption *option = options.get(); option && option->keyword; option++) {
+        if (!option->val)
+            continue;
+        if (std::string_view(option->keyword) == "password")
+            ::setenv("PGPASSWORD", option->val, 1);
+        else
+            add(text, option->keyword, option->val);
+    }
+    return text; // empty: the string is none, and the program says that it cannot connect
+}
+
+} // namespace pg_ha::rejoin
