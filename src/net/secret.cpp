@@ -109,14 +109,13 @@ void write_secret(const std::string &path, const ClusterSecret &secret) {
         fail("create cluster secret file", path);
     // The umask may have taken bits away, never added any; a short write of 120 bytes means a full disk.
     errno = ENOSPC;
-    if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) || ::fsync(fd.get()) != 0) {
+    if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) || ::fsync(fd.get()) != 0 ||
+        !sync_directory(parent_of(path))) {
         const int error = errno;
-        ::unlink(path.c_str()); // half a secret would be refused at every start
+        ::unlink(path.c_str()); // a server that has a secret, or half of one, is a member and starts as a standby
         errno = error;
         fail("write cluster secret file", path);
     }
-    if (!sync_directory(parent_of(path)))
-        fail("fsync directory", parent_of(path));
 }
 
 ClusterSecret read_secret(const std::string &path) {

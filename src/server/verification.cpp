@@ -31,16 +31,23 @@ bool marker_exists() {
     return access(path, F_OK) == 0;
 }
 
+bool sync_and_close(int fd) {
+    const bool synced = fd >= 0 && fsync(fd) == 0;
+    const int error = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = error;
+    return synced;
+}
+
 void write_marker() {
     char path[MAXPGPATH];
     marker_path(path, sizeof(path));
-    const int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    if (fd >= 0) {
-        (void)fsync(fd);
-        close(fd);
-    } else if (errno != ENOENT) { // no state directory yet
-        ereport(LOG, (errcode_for_file_access(), errmsg("could not create file \"%s\": %m", path)));
-    }
+    if (sync_and_close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)) &&
+        sync_and_close(open(state_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC))) // or its name may be lost with the power
+        return;
+    if (errno != ENOENT) // no state directory yet
+        ereport(LOG, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", path)));
 }
 
 bool went_down_as_primary() {
