@@ -16,6 +16,17 @@ ALTER SYSTEM SET pg_ha.peers = '[::1:7432';
 ALTER SYSTEM SET pg_ha.port = 0;
 ALTER SYSTEM SET pg_ha.port = 65536;
 
+ALTER SYSTEM SET pg_ha.replication_conninfo = 'postgresql://replicator@db1:5432/postgres';
+-- Too long; and inside the data directory, however that is spelt.
+\set ECHO none
+\set VERBOSITY sqlstate
+SELECT format('ALTER SYSTEM SET pg_ha.replication_conninfo = %L', 'user=' || repeat('r', 1020)) \gexec
+SELECT format('ALTER SYSTEM SET pg_ha.state_directory = %L', path) FROM (VALUES
+    (current_setting('data_directory') || '/state'),
+    (replace(current_setting('data_directory'), '/', '//') || '/state'),
+    (current_setting('data_directory') || '/../' || regexp_replace(current_setting('data_directory'), '.*/', '') || '/state')) AS v(path) \gexec
+\set VERBOSITY default
+\set ECHO all
 ALTER SYSTEM SET pg_ha.state_directory = 'relative/path';
 ALTER SYSTEM SET pg_ha.secret_file = 'relative/path';
 

@@ -46,6 +46,8 @@ namespace {
 constexpr config_enum_entry fence_reads_values[] = {
     {"off", fence_reads_off, false}, {"error", fence_reads_error, false}, {nullptr, 0, false}};
 
+constexpr int replication_conninfo_bytes_max = 1024; // of the 2048 of Shared::upstream_conninfo
+
 char state_directory_path[MAXPGPATH];
 char secret_file_path[MAXPGPATH];
 
@@ -88,6 +90,7 @@ bool check_state_directory(char **value, void **, GucSource) {
         GUC_check_errhint("Give an absolute path.");
         return false;
     }
+    canonicalize_path(*value);
     if (DataDir && path_is_prefix_of_path(DataDir, *value)) {
         GUC_check_errdetail("pg_basebackup would clone it and pg_rewind would overwrite it there.");
         GUC_check_errhint("Choose a directory outside the data directory, on storage that survives a restart.");
@@ -100,6 +103,20 @@ bool check_secret_file(char **value, void **, GucSource) {
     if ((*value)[0] == '\0' || is_absolute_path(*value))
         return true;
     GUC_check_errhint("Give an absolute path.");
+    return false;
+}
+
+// Host and port are added behind it, in memory of a fixed size, so it must be a list of keywords, and no long one.
+bool check_replication_conninfo(char **value, void **, GucSource) {
+    if (strncmp(*value, "postgres://", 11) == 0 || strncmp(*value, "postgresql://", 13) == 0) {
+        GUC_check_errdetail("It is used together with the host and the port of each member.");
+        GUC_check_errhint("Write keywords such as 'user=replicator passfile=/path/to/file'.");
+        return false;
+    }
+    if (strlen(*value) <= replication_conninfo_bytes_max)
+        return true;
+    GUC_check_errdetail("It has more than %d bytes.", replication_conninfo_bytes_max);
+    GUC_check_errhint("Keep what is long in files: passfile, sslcert, a service of pg_service.conf.");
     return false;
 }
 
@@ -139,7 +156,7 @@ void define_network() {
                                &guc_peers, "", PGC_SIGHUP, 0, check_peers, nullptr, nullptr);
     DefineCustomStringVariable("pg_ha.replication_conninfo", "Added to host and port when streaming from the primary.",
                                "User, passfile, sslmode and the like.", &guc_replication_conninfo, "", PGC_SIGHUP,
-                               GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
+                               GUC_SUPERUSER_ONLY, check_replication_conninfo, nullptr, nullptr);
 }
 
 void define_timing() {

@@ -21,6 +21,7 @@ inline constexpr int ha_text_bytes = 256;
 inline constexpr int ha_members_max = 32;
 inline constexpr int ha_events_max = 256;
 inline constexpr int ha_manager_notes_max = 8;
+inline constexpr int ha_sync_names_bytes = ha_members_max * (ha_name_bytes + 2) + 32; // every member, quoted, after "ANY n ("
 
 // ---- status snapshot: plain data, strings always terminated -------------------------------------
 
@@ -185,8 +186,8 @@ struct Shared {
     // -- synchronous_standby_names wanted.  Writer: node worker, version odd while writing.
     // Reader: manager worker, which answers by copying the version into sync_done when it is in effect.
     pg_atomic_uint32 sync_wanted_version;
-    char sync_wanted[2048];
-    char sync_wanted_before[2048]; // what was wanted before that
+    char sync_wanted[ha_sync_names_bytes];
+    char sync_wanted_before[ha_sync_names_bytes]; // what was wanted before that
     pg_atomic_uint32 sync_done_version;
 
     // -- ha_bootstrap(): backend raises it after writing the secret, sets node_latch and polls armed.
