@@ -121,3 +121,7 @@ bench-rejoin: ## how long an old primary needs until it streams again: ROUNDS=n 
 .PHONY: bench-overhead
 bench-overhead: ## pgbench with and without pg_ha at the same ANY 1, ratio; needs an idle machine
 	BUILD=$(abspath $(BUILD)) scripts/bench-overhead
+
+.PHONY: postgres-suite
+postgres-suite: ## PostgreSQL's own tests with and without pg_ha; SOURCE= its source tree; about 10 min
+	BUILD=$(abspath $(BUILD)) scripts/postgres-suite --source "$(SOURCE)"
