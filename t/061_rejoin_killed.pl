@@ -21,34 +21,8 @@ my $new = die_diverged($cluster, 'london', 5000);
 $cluster->stop_writer;
 
 my $data = $cluster->data('london');
-my ($state, $kept, $copy) = ("$data.pg_ha", "$cluster->{dir}/kept", "$cluster->{dir}/copy");
+my ($state, $kept) = ("$data.pg_ha", "$cluster->{dir}/kept");
 $cluster->must_run('cp', '-a', $data, $kept);
-
-# What a server without pg_ha makes of the directory as it lies there.
-sub stock_start {
-    $cluster->must_run('rm', '-rf', $copy);
-    $cluster->must_run('cp', '-a', $data, $copy);
-    unlink "$copy/postmaster.pid";
-    my $port = $cluster->node('london')->{port};
-    my $pid = fork() // die "fork: $!";
-    if (!$pid) {
-        open STDOUT, '>>', "$cluster->{dir}/stock.log";
-        open STDERR, '>&', \*STDOUT;
-        exec "$cluster->{bindir}/postgres", '-D', $copy, '-c', 'shared_preload_libraries=' or POSIX::_exit(127);
-    }
-    my $end = time + 20;
-    my $found = 'refused';
-    while (time < $end && PgHaCluster::is_running($pid)) {
-        my ($status, $answer) = $cluster->try_sql('london', 'SELECT pg_is_in_recovery()', 5);
-        next if $status != 0;
-        $found = $answer eq 't' ? 'standby' : 'writable';
-        last;
-    }
-    my @all = PgHaCluster::family($pid);
-    kill 'KILL', @all;
-    $cluster->until_true(10, 'the server on the copy is gone', sub { !grep { PgHaCluster::is_running($_) } @all });
-    return $found;
-}
 
 my %killed;
 srand 1;
@@ -69,7 +43,7 @@ for my $point (1 .. $points) {
     $cluster->kill_everything('london');
     my $at = $cluster->rejoin_phase('london');
     $killed{$at}++;
-    my $stock = stock_start();
+    my $stock = $cluster->opens_without_pg_ha('london');
     isnt($stock, 'writable', "killed in phase $at: without pg_ha it is $stock");
     $cluster->start('london');
     $cluster->wait_standby_of('london', $new);

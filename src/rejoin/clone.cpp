@@ -83,6 +83,8 @@ void make_clone(const RejoinJournal &journal) {
 
 void swap_clone(const RejoinJournal &journal, const std::string &state_directory) {
     const std::string data = journal.data_directory, hidden = hidden_directory(data);
+    if (!exists(copy_directory(journal)) && !exists(hidden))
+        return; // all is in its place, and the old server may be gone
     if (!exists(old_directory(journal))) {
         hide(data);
         move(hidden, old_directory(journal));

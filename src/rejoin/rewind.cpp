@@ -267,15 +267,21 @@ void Work::clone(const std::string &why) {
     }
 }
 
+// What is left over goes before this is done: nobody would come back for it.  It takes room and harms nobody, so a server
+// is not kept from its start by what cannot be removed.
 void Work::swap() {
     enter(RejoinPhase::swapping);
     swap_clone(journal_, state_);
+    try {
+        remove_clone_leftovers(journal_);
+        remove_kept(places());
+    } catch (const std::runtime_error &error) {
+        say(error.what());
+    }
     journal_.failures = 0;
     journal_.text = "cloned anew from the primary; own WAL up to " + to_string(journal_.own) + " is kept in " +
                     journal_.aside + "; not rewound because: " + journal_.text;
     enter(RejoinPhase::done);
-    remove_clone_leftovers(journal_);
-    remove_kept(places());
 }
 
 Outcome Work::take_back() {

@@ -382,6 +382,32 @@ sub power_off {
     $self->until_true(10, 'all processes of all nodes are dead', sub { !grep { is_running($_) } @all });
 }
 
+# What a server without pg_ha makes of a copy of the data directory of a node that is down: refused, standby or writable.
+sub opens_without_pg_ha {
+    my ($self, $name) = @_;
+    my ($copy, $found) = ("$self->{dir}/copy", 'refused');
+    $self->must_run('rm', '-rf', $copy);
+    $self->must_run('cp', '-a', $self->data($name), $copy);
+    unlink "$copy/postmaster.pid";
+    my $pid = fork() // die "fork: $!";
+    if (!$pid) {
+        open STDOUT, '>>', "$self->{dir}/stock.log";
+        open STDERR, '>&', \*STDOUT;
+        exec "$self->{bindir}/postgres", '-D', $copy, '-c', 'shared_preload_libraries=' or POSIX::_exit(127);
+    }
+    my $end = time + 20;
+    while (time < $end && is_running($pid)) {
+        my ($status, $answer) = $self->try_sql($name, 'SELECT pg_is_in_recovery()', 5);
+        next if $status != 0;
+        $found = $answer eq 't' ? 'standby' : 'writable';
+        last;
+    }
+    my @all = family($pid);
+    kill 'KILL', @all;
+    $self->until_true(10, 'the server on the copy is gone', sub { !grep { is_running($_) } @all });
+    return $found;
+}
+
 # A background worker or another child of the postmaster, by what it calls itself.
 sub process {
     my ($self, $name, $title) = @_;
