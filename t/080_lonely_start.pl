@@ -12,7 +12,7 @@ use PgHaCluster;
 use Test::More;
 use Time::HiRes qw(time sleep);
 
-my $cluster = PgHaCluster->new(limit => 600, settings => "pg_ha.fence_wait = '300ms'\npg_ha.lease_duration = '5s'\n");
+my $cluster = PgHaCluster->new(limit => 600, settings => "pg_ha.fence_wait = '300ms'\npg_ha.lease_duration = '5s'\npg_ha.min_sync_standbys = 1\n");
 $cluster->start_all;
 $cluster->sql('london', 'CREATE ROLE visitor LOGIN');
 $cluster->sql('london', 'GRANT SELECT ON ledger TO visitor');

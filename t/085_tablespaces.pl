@@ -30,7 +30,7 @@ package Places {
 }
 
 plan(skip_all => 'only root can mount file systems') unless PgHaMounts::possible();
-my $cluster = Places->new(limit => 900, settings => "pg_ha.replication_conninfo = 'user=replicator'\npg_ha.lease_duration = '10s'\n");
+my $cluster = Places->new(limit => 900, settings => "pg_ha.replication_conninfo = 'user=replicator'\npg_ha.lease_duration = '10s'\npg_ha.min_sync_standbys = 1\n");
 my $dir = $cluster->{dir};
 sub make_place { my ($place, @names) = @_; mkdir "$dir/places/$_/$place" or die "$place of $_: $!" for @names; }
 sub others { my ($left_out) = @_; return grep { $_ ne $left_out } $cluster->names; }
