@@ -193,8 +193,7 @@ void Node::Impl::consider_gate() {
     }
     if (gate_open && gate_leader == leader)
         return;
-    const bool by_hand = promoted_by_hand() && !planted(Bug::by_hand_forgotten);
-    if ((by_hand || !descends_from(local.position, leader_lineage)) && !planted(Bug::diverged_streams)) {
+    if ((promoted_by_hand() || !descends_from(local.position, leader_lineage)) && !planted(Bug::diverged_streams)) {
         reason = "has WAL up to " + to_string(local.position) + " that " + name_of(leader) + " does not have: it has to be rewound";
         consider_rejoin();
         return;

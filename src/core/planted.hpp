@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: PostgreSQL
 //
 // Defects that can be planted to see whether the tests notice: into core and agent for the simulator (make
-// planted), into core, agent and server for the negative controls on real servers (t/06*, make
+// planted), into core, agent and server for the negative controls on real servers (t/09*, make
 // planted-module).  They exist only where PG_HA_PLANTED is defined: the program sim_planted and the module
 // in build/planted, which nothing installs.  Everywhere else planted() is a constant of the compiler, and
 // server and witness hold nothing of this (scripts/check-planted).
@@ -23,7 +23,6 @@ enum class Bug : std::uint8_t {
     lsn_without_timeline,      // positions are compared by LSN alone
     priority_beats_lsn,        // a preferred candidate gets votes although it is behind
     sync_set_not_asked,        // a majority of voters is enough, whoever of S is missing
-    by_hand_forgotten,         // the number of a timeline is believed, though a promotion by hand made ours
     diverged_streams,          // the gate opens without a look at the primary's lineage
     rejoin_undiverged,         // a node whose WAL is part of the primary's history asks to be rewound
     rejoin_by_any_lineage,     // ... before its primary, not yet open for writes, has told its history
@@ -65,6 +64,7 @@ enum class Bug : std::uint8_t {
     last_check_off,            // whatever ended the wait for the standbys, the commit is answered
     sync_not_waited,           // synchronous_standby_names stays empty
     gate_not_shut,             // the core asks for it, the walreceiver goes on
+    start_gate_open,           // a member starts as what it was, not as a standby
     // gossip: shown by gossip_scale, not by sim, whose clusters are too small for it
     no_indirect_probes,        // a member is suspected although others would reach it
     suspicion_not_refuted,     // a member that is suspected says nothing

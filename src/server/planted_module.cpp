@@ -28,6 +28,7 @@ constexpr Name names[] = {
     {"sync_not_waited", Bug::sync_not_waited},     {"gate_not_shut", Bug::gate_not_shut},
     {"diverged_streams", Bug::diverged_streams},   {"restarted_believed", Bug::restarted_believed},
     {"restarted_votes_at_once", Bug::restarted_votes_at_once},
+    {"priority_beats_lsn", Bug::priority_beats_lsn}, {"start_gate_open", Bug::start_gate_open},
 };
 
 } // namespace
