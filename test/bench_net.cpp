@@ -9,7 +9,6 @@
 //
 //   bench_net [members] [interval in ms] [seconds]
 #include "agent/agent.hpp"
-#include "agent/codec.hpp"
 #include "net/runtime.hpp"
 
 #include <arpa/inet.h>

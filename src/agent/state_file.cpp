@@ -20,7 +20,6 @@
 #include <stdexcept>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <system_error>
 #include <unistd.h>
 #include <utility>
 

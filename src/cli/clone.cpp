@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: PostgreSQL
 #include "clone.hpp"
 
-#include "agent/rejoin_journal.hpp"
-#include "agent/state_file.hpp"
 #include "clone_source.hpp"
 #include "clone_target.hpp"
 #include "failure.hpp"
@@ -15,7 +13,7 @@
 #include "restored.hpp"
 #include "table.hpp"
 
-#include <cstdio>
+#include <algorithm>
 #include <iostream>
 #include <map>
 #include <unistd.h>

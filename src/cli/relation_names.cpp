@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: PostgreSQL
 #include "relation_names.hpp"
 
-#include "failure.hpp"
 #include "session.hpp"
 
 #include <cstdlib>

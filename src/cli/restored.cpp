@@ -8,7 +8,6 @@
 #include "rejoin/wal_files.hpp"
 
 #include <cstdio>
-#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <sstream>

@@ -12,7 +12,6 @@
 
 #include <openssl/err.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <system_error>
 

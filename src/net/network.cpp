@@ -12,7 +12,6 @@
 #include <netinet/tcp.h>
 
 #include <algorithm>
-#include <exception>
 
 namespace pg_ha {
 

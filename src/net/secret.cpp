@@ -7,7 +7,6 @@
 #include "agent/files.hpp"
 
 #include <cerrno>
-#include <cstring>
 #include <fcntl.h>
 #include <stdexcept>
 #include <string_view>

@@ -5,7 +5,6 @@
 // whether anybody was told.
 #pragma once
 
-#include "agent/rejoin_journal.hpp"
 #include "process.hpp"
 
 #include <cstdint>

@@ -10,7 +10,7 @@
 
 #include "backend.hpp"
 #include "core/planted.hpp"
-#include "peers.hpp"
+#include "conninfo.hpp"
 
 #include "guc.hpp"
 #include "shmem.hpp"

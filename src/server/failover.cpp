@@ -7,9 +7,7 @@
 // Never does anything without accept_data_loss, and never on another server than the one it is called
 // on: there the operator has to look first.
 #include "desk.hpp"
-#include "entry.hpp"
 #include "errcodes.hpp"
-#include "guc.hpp"
 #include "node_worker.hpp"
 
 extern "C" {

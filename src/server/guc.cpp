@@ -4,7 +4,7 @@
 // missing setting never stops the server: PostgreSQL falls back to the default, and guc_missing()
 // then says why this server does not take part.  Safety has no setting.
 #include "core/settings.hpp"
-#include "peers.hpp"
+#include "net/addresses.hpp"
 
 #include "guc.hpp"
 

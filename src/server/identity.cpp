@@ -6,7 +6,7 @@
 // under another node name is an operator's mix-up: the server stays passive until it is resolved.
 #include "identity.hpp"
 #include "backend.hpp"
-#include "peers.hpp"
+#include "net/addresses.hpp"
 #include "promotion.hpp"
 
 #include "guc.hpp"

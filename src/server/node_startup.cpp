@@ -18,7 +18,6 @@ extern "C" {
 #include "miscadmin.h"
 }
 
-#include <cstring>
 #include <stdexcept>
 #include <unistd.h>
 

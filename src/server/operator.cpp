@@ -6,7 +6,6 @@
 //
 // Never says that something was done that the cluster's record, or the server's role, does not show.
 #include "desk.hpp"
-#include "entry.hpp"
 #include "errcodes.hpp"
 #include "node_worker.hpp"
 

@@ -5,8 +5,6 @@
 
 #include "core/event.hpp"
 
-#include <optional>
-
 namespace pg_ha {
 
 // Before recovery starts: drops the placeholders behind the newest real history file.  They are left

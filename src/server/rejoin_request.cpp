@@ -5,7 +5,7 @@
 
 #include "backend.hpp"
 #include "guc.hpp"
-#include "peers.hpp"
+#include "conninfo.hpp"
 #include "rejoin.hpp"
 
 extern "C" {

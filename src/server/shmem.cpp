@@ -8,7 +8,6 @@
 // memory.  It decides anew from the secret whether the fence applies, so a member can never come
 // out of a cycle unfenced, not even if it was bootstrapped after the server had started; and
 // it passes the start gate again, before recovery begins.
-#include "guc.hpp"
 #include "rejoin.hpp"
 #include "shmem.hpp"
 #include "core/planted.hpp"

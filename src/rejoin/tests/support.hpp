@@ -10,7 +10,6 @@
 #include <iterator>
 #include <map>
 #include <string>
-#include <unistd.h>
 
 namespace pg_ha::rejoin {
 

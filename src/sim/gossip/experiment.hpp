@@ -6,8 +6,6 @@
 
 #include "cluster.hpp"
 
-#include <string>
-
 namespace pg_ha::gossip_scale {
 
 struct Conditions {

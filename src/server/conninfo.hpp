@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: PostgreSQL
 //
-// Addresses in settings, and in libpq connection strings.
+// Values in libpq connection strings.
 #pragma once
 
-#include "net/addresses.hpp"
+#include <string>
 
 namespace pg_ha {
 

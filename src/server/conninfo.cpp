@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: PostgreSQL
-#include "peers.hpp"
+#include "conninfo.hpp"
 
 namespace pg_ha {
 
