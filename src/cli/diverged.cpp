@@ -21,6 +21,9 @@ namespace pg_ha::cli {
 
 namespace {
 
+constexpr const char *what_is_missing =
+    "Segments were whole when they were set aside. If they were moved or compressed since, put them back.";
+
 struct Kept {
     std::string name, directory;
     KeptRange range;
@@ -45,6 +48,8 @@ std::vector<Kept> find_kept(const std::string &state_directory) {
     for (const std::string &name : rejoin::entries(place))
         if (const auto range = parse_range(read_text(place + "/" + name + "/range.txt")))
             all.push_back({name, place + "/" + name, *range});
+        else
+            std::cerr << "WARNING:  \"" << place << "/" << name << "\" is left out: it has no range.txt that tells which WAL it holds\n";
     std::sort(all.begin(), all.end(), [](const Kept &a, const Kept &b) { return a.at() < b.at(); });
     return all;
 }
@@ -93,32 +98,27 @@ int list(const std::vector<Kept> &all, bool json) {
     return exit_done;
 }
 
-// What is not known begins with the oldest segment that is kept.
-void find_beginning(Kept &kept, KeptRange &range) {
-    for (const std::string &name : rejoin::entries(kept.directory)) {
-        const std::uint64_t bytes = name.size() == 24 ? rejoin::size_of(kept.directory + "/" + name) : 0;
-        if (const auto segment = rejoin::parse_segment(name, bytes)) {
-            range.from = static_cast<Lsn>(segment->number * bytes);
-            return;
-        }
-    }
-    throw Failure("\"" + kept.directory + "\" contains no WAL");
-}
-
-// Each line that pg_waldump prints; returns what it complains about.
-template <typename Take> std::string read_wal(const Kept &kept, const WalPiece &piece, Take take) {
+// Each line that pg_waldump prints; returns what it complains about.  It is told the segments: left to itself it takes
+// the size of all of them from whichever the directory lists first, which may be an empty one.
+template <typename Take> std::string read_wal(const Kept &kept, const WalPiece &piece, const std::vector<rejoin::WalFile> &files,
+                                              Take take) {
+    const Stretch stretch = stretch_of(piece, files);
+    if (stretch.first.empty())
+        return stretch.missing;
     std::string complaint;
     const rejoin::Ran ran = rejoin::run(
-        {program_directory() + "/pg_waldump", "-p", kept.directory, "-t", std::to_string(raw(piece.timeline)), "-s",
-         to_string(piece.from), "-e", to_string(piece.to)},
+        {program_directory() + "/pg_waldump", "-p", kept.directory, "-s", to_string(piece.from), "-e", to_string(stretch.end),
+         stretch.first, stretch.last},
         rejoin::Echo::off, [&](const std::string &text) {
             const std::string line = text.substr(0, text.find('\n'));
             if (line.starts_with("pg_waldump: "))
-                complaint = line.substr(12);
+                complaint = complaint.empty() ? line.substr(12) : complaint; // what follows is advice
             else
                 take(line);
             return rejoin::Heard::progress; // there may be too much of it to keep
         });
+    if (!stretch.missing.empty())
+        return stretch.missing;
     return ran.status == 0 ? "" : complaint.empty() ? "pg_waldump failed" : complaint;
 }
 
@@ -151,7 +151,7 @@ void print_summary(const Kept &kept, const WalSummary &summary, const RelationNa
         std::cout << "\n" << format_table(rows);
     }
     if (!complaint.empty())
-        std::cerr << "WARNING:  not all of it can be read: " << complaint << "\n";
+        std::cerr << "WARNING:  not all of it can be read: " << complaint << "\nHINT:  " << what_is_missing << "\n";
 }
 
 void print_json(const Kept &kept, const WalSummary &summary, const RelationNames &names, const std::string &complaint) {
@@ -223,20 +223,41 @@ std::vector<WalPiece> pieces_of(const KeptRange &range, const std::string &histo
     return pieces;
 }
 
+Stretch stretch_of(const WalPiece &piece, const std::vector<rejoin::WalFile> &files) {
+    Stretch stretch;
+    stretch.end = piece.from;
+    while (stretch.end < piece.to) {
+        const rejoin::WalFile *file = rejoin::file_with({piece.timeline, stretch.end}, files);
+        if (!file) {
+            stretch.missing = "the segment that contains " + to_string(stretch.end) + " of timeline " +
+                              std::to_string(raw(piece.timeline)) + " is missing";
+            break;
+        }
+        if (stretch.first.empty())
+            stretch.first = file->name;
+        stretch.last = file->name;
+        stretch.end = std::min(piece.to, static_cast<Lsn>((raw(stretch.end) / file->bytes + 1) * file->bytes));
+    }
+    return stretch;
+}
+
 int run_diverged(const DivergedOptions &options) {
     const std::vector<Kept> all = find_kept(options.state_directory);
     if (!options.show)
         return list(all, options.json);
-    Kept kept = choose(all, options.name);
+    const Kept kept = choose(all, options.name);
+    const std::vector<rejoin::WalFile> files = rejoin::wal_files_in(kept.directory);
+    if (files.empty())
+        throw Failure("\"" + kept.directory + "\" contains no WAL", what_is_missing);
     KeptRange range = kept.range;
-    if (!range.from)
-        find_beginning(kept, range);
+    if (!range.from) // what is not known begins with the oldest segment that is kept
+        range.from = static_cast<Lsn>(rejoin::parse_segment(files[0].name, files[0].bytes)->number * files[0].bytes);
     char history[32];
     std::snprintf(history, sizeof history, "/%08X.history", raw(range.timeline));
     WalSummary summary;
     std::string complaint;
     for (const WalPiece &piece : pieces_of(range, read_text(kept.directory + history))) {
-        const std::string why = read_wal(kept, piece, [&](const std::string &line) {
+        const std::string why = read_wal(kept, piece, files, [&](const std::string &line) {
             if (options.records)
                 std::cout << line << "\n";
             else
@@ -246,7 +267,7 @@ int run_diverged(const DivergedOptions &options) {
     }
     if (options.records) {
         if (!complaint.empty())
-            throw Failure("not all of it can be read: " + complaint);
+            throw Failure("not all of it can be read: " + complaint, what_is_missing);
         return exit_done;
     }
     RelationNames names;

@@ -6,6 +6,7 @@
 
 #include "conninfo.hpp"
 #include "core/types.hpp"
+#include "rejoin/wal_files.hpp"
 
 #include <optional>
 #include <string>
@@ -36,5 +37,13 @@ struct WalPiece {
     bool operator==(const WalPiece &) const = default;
 };
 std::vector<WalPiece> pieces_of(const KeptRange &range, const std::string &history);
+
+// As much of a piece as there are segments for, one after the other.
+struct Stretch {
+    std::string first, last; // segments; empty: not even the beginning is there
+    Lsn end = Lsn::none;
+    std::string missing; // empty: nothing
+};
+Stretch stretch_of(const WalPiece &piece, const std::vector<rejoin::WalFile> &files);
 
 } // namespace pg_ha::cli

@@ -58,6 +58,8 @@ void copy_segments(const std::vector<std::string> &names, const std::string &fro
             copy(from + "/" + name, to + "/" + name);
 }
 
+// pg_waldump is told the segments: left to itself it takes the size of all from whichever it finds first, which may be
+// one that was never written.
 void write_range(const std::string &directory, const RejoinJournal &journal, Position fork) {
     std::string text;
     text += "This server's WAL that its primary does not have, set aside before the server was rewound.\n";
@@ -68,8 +70,11 @@ void write_range(const std::string &directory, const RejoinJournal &journal, Pos
     text += "to        " + to_string(journal.own.lsn) + "\n";
     if (known) {
         text += "bytes     " + std::to_string(raw(journal.own.lsn) - raw(fork.lsn)) + "\n";
-        text += "read it with: pg_waldump -p . -t " + std::to_string(raw(journal.own.timeline)) + " -s " +
-                to_string(fork.lsn) + " -e " + to_string(journal.own.lsn) + "\n";
+        const std::vector<WalFile> files = wal_files_in(directory);
+        const WalFile *first = file_with({journal.own.timeline, fork.lsn}, files);
+        const WalFile *last = file_with({journal.own.timeline, static_cast<Lsn>(raw(journal.own.lsn) - 1)}, files);
+        text += "read it with: pg_waldump -p . -t " + std::to_string(raw(journal.own.timeline)) + " -s " + to_string(fork.lsn) +
+                " -e " + to_string(journal.own.lsn) + (first && last ? " " + first->name + " " + last->name : "") + "\n";
     }
     write_file(directory + "/range.txt", text);
 }

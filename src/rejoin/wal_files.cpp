@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: PostgreSQL
 #include "wal_files.hpp"
 
+#include "files.hpp"
+
 #include <cstdio>
 #include <cstring>
 
@@ -24,6 +26,24 @@ std::string segment_name(Segment segment, std::uint64_t segment_bytes) {
 
 bool is_history_file(const std::string &file) {
     return file.size() == 16 && file.ends_with(".history") && std::strspn(file.c_str(), "0123456789ABCDEF") == 8;
+}
+
+std::vector<WalFile> wal_files_in(const std::string &directory) {
+    std::vector<WalFile> files;
+    for (const std::string &name : entries(directory)) {
+        const std::uint64_t bytes = name.size() == 24 ? size_of(directory + "/" + name) : 0;
+        if (parse_segment(name, bytes))
+            files.push_back({name, bytes});
+    }
+    return files;
+}
+
+const WalFile *file_with(Position position, const std::vector<WalFile> &files) {
+    for (const WalFile &file : files)
+        if (const auto segment = parse_segment(file.name, file.bytes);
+            segment && segment->timeline == position.timeline && segment->number == raw(position.lsn) / file.bytes)
+            return &file;
+    return nullptr;
 }
 
 std::optional<Lsn> parse_lsn(const std::string &text) {

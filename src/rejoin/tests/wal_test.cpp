@@ -105,6 +105,26 @@ TEST(Run, LinesAreKeptDroppedOrEnough) {
 
 // ---- WAL that is kept -------------------------------------------------------------------------------------
 
+TEST(WalFiles, TheOneThatContainsAPosition) {
+    const std::vector<WalFile> files = {{"000000010000000000000005", mb}, {"000000010000000000000006", mb},
+                                        {"000000020000000000000006", mb}, {"000000020000000100000000", mb}};
+    EXPECT_EQ(&files[1], file_with({tl(1), at(6 * mb + 100)}, files)) << "in its middle";
+    EXPECT_EQ(&files[2], file_with({tl(2), at(6 * mb)}, files)) << "at its beginning";
+    EXPECT_EQ(&files[3], file_with({tl(2), at(0x100000000)}, files));
+    EXPECT_EQ(nullptr, file_with({tl(2), at(5 * mb)}, files)) << "another timeline's has other WAL";
+    EXPECT_EQ(nullptr, file_with({tl(1), at(7 * mb)}, files));
+}
+
+TEST_F(InDirectory, WalFilesAreListedInOrder) {
+    for (const char *name : {"000000010000000000000006", "000000010000000000000005", "00000002.history", "range.txt"})
+        spill(root_ + "/" + name, std::string(4, 'x'));
+    spill(root_ + "/000000010000000000000007", ""); // never written: of no size
+    const std::vector<WalFile> files = wal_files_in(root_);
+    ASSERT_EQ(2u, files.size());
+    EXPECT_EQ("000000010000000000000005", files[0].name);
+    EXPECT_EQ(4u, files[0].bytes);
+}
+
 class KeptWalTest : public InDirectory {
 protected:
     void SetUp() override {
