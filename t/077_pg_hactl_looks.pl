@@ -12,7 +12,8 @@ use PgHaCluster;
 use PgHaCtl;
 use Test::More;
 
-my $cluster = PgHaCluster->new(limit => 420, nodes => [qw(london paris rome oslo turin)]);
+# Small segments, so that the diverged range spans several.
+my $cluster = PgHaCluster->new(limit => 480, segment_mb => 1, nodes => [qw(london paris rome oslo turin)]);
 my $ctl = PgHaCtl->new($cluster);
 my @three = qw(london paris rome);
 my $all = $ctl->conninfo(@three);
@@ -68,7 +69,7 @@ $cluster->sql('london', 'CREATE TABLE filler (id int PRIMARY KEY, text text)');
 my $state = $cluster->state_directory('london');
 $ctl->says(0, qr{no diverged WAL is kept}, 'diverged list: none', 'diverged', 'list', '-D', $cluster->data('london'));
 $ctl->says(1, qr{no diverged WAL is kept}, 'diverged show: none', 'diverged', 'show', '-D', $cluster->data('london'));
-$cluster->diverge('london', 2000);
+$cluster->diverge('london', 8000);
 $cluster->kill_everything('london');
 $cluster->wait_primary(qw(paris rome));
 # From whoever is the primary: a busy machine may elect again.
@@ -79,22 +80,49 @@ sub streams {
 }
 $cluster->until_true(60, 'status says that a member is missing',
     sub { my ($status, $out) = $ctl->run('status', '-d', $all); $status == 1 && $out =~ /^degraded: primary (?:paris|rome).*london is /s });
-$cluster->start('london');
+$cluster->launch('london');
+my $rewind = $cluster->halted_rewind('london');
+my $shown = qr{^london .* unreachable .*^  london: is being rewound(?:: \d+ % of \d+ MB)?$}ms;
+$ctl->comes_to_say(1, $shown, "status asked of $_ shows how far the rejoin is", 'status', '-d', $ctl->conninfo($_)) for qw(paris rome);
+my $rejoin = $ctl->comes_to_say(1, $shown, 'so does watch', 'watch', '--count', 1, '-d', $all);
+my @rows = @{ decode_json($ctl->comes_to_say(1, qr{is being rewound}, 'and --json', 'watch', '--count', 1, '--json', '-d', $all))->{members} };
+like((grep { $_->{name} eq 'london' } @rows)[0]{reason}, qr{^is being rewound}, '... in its row');
+kill 'CONT', $rewind;
 streams('london');
 my $list = decode_json($ctl->says(0, qr{"name"}, 'diverged list', 'diverged', 'list', '--json', '-D', $cluster->data('london')));
 is(scalar @$list, 1, 'one range is kept');
 my @show = ('diverged', 'show', '--state-directory', $state);
 my $range = "$list->[0]{from} to $list->[0]{to}";
-$ctl->says(0, qr{timeline 1, \Q$range\E.*records .*1 committed.*\n\d+/\d+/\d+ +\d+ +2000 +0 +0\n}s, 'diverged show counts what was lost', @show);
-$ctl->says(0, qr{postgres: public\.filler +\d+ +2000 .*public\.filler_pkey \(index of public\.filler\)}s, '... by name, if a server is asked',
+$ctl->says(0, qr{timeline 1, \Q$range\E.*records .*1 committed.*\n\d+/\d+/\d+ +\d+ +8000 +0 +0\n}s, 'diverged show counts what was lost', @show);
+$ctl->says(0, qr{postgres: public\.filler +\d+ +8000 .*public\.filler_pkey \(index of public\.filler\)}s, '... by name, if a server is asked',
     @show, $list->[0]{name}, '-d', $ctl->conninfo('london'));
 my $records = $ctl->says(0, qr{^rmgr: }, 'diverged show --records', @show, '--records');
-cmp_ok(scalar(() = $records =~ m{desc: INSERT}g), '>=', 2000, '... are pg_waldump\'s');
+cmp_ok(scalar(() = $records =~ m{desc: INSERT}g), '>=', 8000, '... are pg_waldump\'s');
 is(decode_json($ctl->says(0, qr{^\{}, 'diverged show --json', @show, '--json'))->{committed}, 1, '... says the same');
 $ctl->says(1, qr{no diverged WAL called "nonsense".*HINT}s, 'a name that there is not', @show, 'nonsense');
 my $kept = $list->[0]{directory};
-rename((glob "$kept/0*")[0], "$kept/away") or die $!;
-$ctl->says(1, qr{not all of it can be read}, 'a missing segment does not pass for an empty one', @show);
+my @segments = sort grep { !/history/ } glob "$kept/0*";
+cmp_ok(scalar @segments, '>', 1, 'the range lies in several segments');
+# pg_waldump would take the segment size from any file, also from one that was never written.
+PgHaCluster::write_file("$kept/000000010000000000000000", "\0" x 2**20);
+is(decode_json($ctl->says(0, qr{^\{}, 'an empty segment beside them', @show, '--json'))->{unreadable}, undef, '... does no harm');
+unlink "$kept/000000010000000000000000";
+rename $segments[-1], "$kept/away" or die $!;
+$ctl->says(1, qr{records +[1-9].*not all of it can be read: the segment that contains \S+ of timeline 1 is missing.*^HINT}ms, 'the last segment is missing: the others are read', @show);
+rename "$kept/away", $segments[-1] or die $!;
+rename $segments[0], "$kept/away" or die $!;
+$ctl->says(1, qr{not all of it can be read: the segment that contains \Q$list->[0]{from}\E of timeline 1 is missing.*^HINT}ms, 'the first one is missing', @show);
+$ctl->says(1, qr{error: not all of it can be read.*^HINT}ms, '... with --records', @show, '--records');
+rename "$kept/away", $segments[0] or die $!;
+mkdir "$state/diverged/7-1" or die $!;
+$ctl->says(0, qr{^NAME.*WARNING:  "\Q$state\E/diverged/7-1" is left out}s, 'a directory without a range is told of', 'diverged', 'list', '--state-directory', $state);
+$ctl->says(1, qr{no diverged WAL called "7-1".*^HINT}ms, '... and cannot be shown', @show, '7-1');
+PgHaCluster::write_file("$state/diverged/7-1/range.txt", "primary   rome, timeline 7\ntimeline  1\nfrom      0/100\nto        0/200\n");
+$ctl->says(1, qr{7-1" contains no WAL.*^HINT}ms, 'an empty one', @show, '7-1');
+unlink "$state/diverged/7-1/range.txt";
+rmdir "$state/diverged/7-1" or die $!;
+$ctl->says(1, qr{no diverged WAL called "\.\./diverged/.*^HINT}ms, 'a name is no path', @show, "../diverged/$list->[0]{name}");
+$ctl->says(1, qr{state directory "/nowhere" does not exist.*^HINT}ms, 'no state directory', qw(diverged show --state-directory /nowhere));
 
 # ---- the adopted backup is older than the failover, and follows -----------------------------------------------
 $cluster->start('oslo');

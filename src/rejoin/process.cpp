@@ -4,7 +4,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <ctime>
 #include <fcntl.h>
 #include <poll.h>
@@ -182,7 +181,9 @@ Ran run(const std::vector<std::string> &command, Echo echo, const Hear &hear, Fa
 
 std::string last_lines(const std::string &output) {
     constexpr std::size_t most = 600;
-    std::string text = output.size() > most ? output.substr(output.size() - most) : output;
+    std::string text = output;
+    if (output.size() > most)
+        text.erase(0, output.find('\n', output.size() - most) + 1); // from the beginning of a line
     while (!text.empty() && text.back() == '\n')
         text.pop_back();
     return text;

@@ -26,6 +26,7 @@
 #include "wal_files.hpp"
 
 #include <ctime>
+#include <functional>
 
 namespace pg_ha::rejoin {
 
@@ -56,6 +57,7 @@ private:
     void swap();
     Outcome give_up(const std::string &why);
     Outcome take_back();
+    void tell_primary_from_now_on();
 
     bool run_pg_rewind();
     void end_on_a_record();
@@ -69,6 +71,7 @@ private:
 
     std::string state_; // directory
     RejoinJournal journal_;
+    std::function<void(const Amount &)> tell_; // the primary, and through it all members; empty: it cannot be reached
 };
 
 void Work::enter(RejoinPhase phase) {
@@ -76,6 +79,12 @@ void Work::enter(RejoinPhase phase) {
     journal_.at = std::time(nullptr);
     write_rejoin_journal(state_, journal_);
     say(to_string(phase) + (rejoin_unfinished(phase) ? std::string() : ": " + journal_.text));
+}
+
+// An earlier session may have died with its server; and the primary shows one at a time.
+void Work::tell_primary_from_now_on() {
+    tell_ = {};
+    tell_ = tell_primary(journal_, journal_.conninfo, false);
 }
 
 // What cannot be undone any more waits for as long as it takes; the reason is said once.
@@ -190,7 +199,8 @@ bool Work::run_pg_rewind() {
     journal_.rewinds++;
     enter(RejoinPhase::rewinding);
     make_tablespace_directories(journal_, hidden() + "/pg_tblspc");
-    Progress progress(tell_primary(journal_, journal_.conninfo, false));
+    tell_primary_from_now_on();
+    Progress progress(tell_);
     const Ran ran = run(pg_rewind(), Echo::on, [&progress](const std::string &line) { return progress.hear(line); });
     if (ran.status == 0)
         return true;
@@ -255,6 +265,7 @@ void Work::clone(const std::string &why) {
     journal_.text = why;
     enter(RejoinPhase::cloning);
     say("cloning anew: " + why);
+    tell_ = {}; // make_clone() tells what it does
     for (;;) {
         try {
             make_clone(journal_);
@@ -322,6 +333,7 @@ bool Work::step() {
         }
         journal_.hidden = true;
         enter(RejoinPhase::hiding);
+        tell_primary_from_now_on();
         break;
     case RejoinPhase::hiding:
         hide(data());

@@ -418,6 +418,27 @@ sub process {
     $self->give_up("$name has no process \"$title\"");
 }
 
+# A program that the node has started and that runs now, by its command line (words end with "\0"); or undef.
+sub program {
+    my ($self, $name, $pattern) = @_;
+    for my $pid (family($self->postmaster($name))) {
+        open my $in, '<', "/proc/$pid/cmdline" or next;
+        return $pid if (<$in> // '') =~ $pattern;
+    }
+    return;
+}
+
+# pg_rewind of this node's rejoin, halted as soon as it does more than look.
+sub halted_rewind {
+    my ($self, $name) = @_;
+    my $pid;
+    my $end = time + 60;
+    $pid = $self->program($name, qr{pg_rewind\0(?!.*--dry-run)}) until $pid || time > $end;
+    $self->give_up("no pg_rewind of $name was seen") unless $pid;
+    kill 'STOP', $pid;
+    return $pid;
+}
+
 # From its next start on this node reads none of its own WAL, and doesn't know what it has, until released.
 # Recovery asks restore_command first.  With a segment: it reads all before that.
 sub hold_recovery {
