@@ -329,6 +329,8 @@ struct Node::Impl {
     void tell_rejoins(Status &status) const;
     void warn_of_parameters(Status &status) const;
     std::string lacks_for_election(Instant at) const;
+    std::string reason_now(Instant at) const;
+    std::string way_on_alone(Instant at, const std::string &before_that) const;
     std::string why_no_primary(Instant at) const;
     void note_waits();
     std::string outside_sync_set(const std::set<NodeId> &would_vote) const;

@@ -18,7 +18,7 @@ Status Node::Impl::status(Instant at) const {
     status.handing_over = handover.has_value();
     status.configuration = configuration();
     status.configuration_in_force = acts() ? record_in_force : leader != NodeId::none;
-    status.reason = reason;
+    status.reason = reason_now(at);
     std::set<NodeId> heard;
     const Lsn primary_lsn = role == Role::primary ? local.position.lsn : leader_position;
     for (const Member &member : configuration().members) {
@@ -35,7 +35,7 @@ Status Node::Impl::status(Instant at) const {
             row.report.role = role;
             row.report.term = durable.term;
             row.report.local = local;
-            row.report.reason = reason;
+            row.report.reason = status.reason;
             row.report.parameters = settings.parameters;
             row.report.links = table.links(configuration(), durable.self, at);
             row.liveness = Liveness::alive;
@@ -118,7 +118,8 @@ std::string Node::Impl::failover_obstacle(Instant at) const {
         return why_no_primary(at);
     if (configuration().voter_count() < 3)
         return std::string("automatic failover needs three voters, there ") +
-               (configuration().voter_count() == 1 ? "is 1" : "are 2") + ": add a server or a witness";
+               (configuration().voter_count() == 1 ? "is 1" : "are 2") + ": add a server or a witness" +
+               (silent ? way_on_alone(at, "") : "");
     std::map<NodeId, Position> able; // who could vote, with the WAL that it has
     std::string missing;
     Position best;                   // of those who could stand
@@ -173,7 +174,25 @@ std::string Node::Impl::lacks_for_election(Instant at) const {
             missing += (missing.empty() ? "" : ", ") + member.name +
                        (member.id == durable.self ? " (reads its own WAL)" : "");
     return (enough_voters ? "there is no primary: nobody who is heard is sure to have every commit: missing "
-                          : "there is no primary, and no majority of the voters: missing ") + missing;
+                          : "there is no primary, and no majority of the voters: missing ") + missing + way_on_alone(at, "");
+}
+
+// `reason` is of the last decision; of a silence that leads to none people are told, too.
+std::string Node::Impl::reason_now(Instant at) const {
+    if (role == Role::primary && fenced_noted)
+        return reason + way_on_alone(at, "restart this server, wait for one lease, then ");
+    if (role == Role::standby && leader != NodeId::none && (promise_void || at >= promise_until))
+        if (const std::string way_on = way_on_alone(at, ""); !way_on.empty())
+            return "there is no primary: " + name_of(leader) + " is not heard" + way_on;
+    return reason;
+}
+
+// Fewer than three voters elect nobody when one of them is gone: only a person can go on, and know whether it is.
+std::string Node::Impl::way_on_alone(Instant at, const std::string &before_that) const {
+    const std::string gone = missing_voters(at);
+    if (settings.kind == MemberKind::witness || configuration().voter_count() >= 3 || gone.empty())
+        return "";
+    return "; if " + gone + " is gone for good, " + before_that + "SELECT ha_failover(accept_data_loss => true) here";
 }
 
 // Is an election under way, or what does it lack?

@@ -224,6 +224,42 @@ TEST_F(Forced, VotersThatCanElectAreLeftToDoIt) {
 
 // ---- the old primary ---------------------------------------------------------------------------------------
 
+// Where the loss of one voter is enough, the survivor tells the way on; what an election can mend needs none.
+TEST_F(Forced, TheSurvivorOfAPairSaysHowToGoOn) {
+    disk.configuration.members[0].voter = true;
+    disk.configuration.sync = {{self, other}, 2};
+    start();
+    now += seconds(3);
+    const std::string way_on = "if n2 is gone for good, SELECT ha_failover(accept_data_loss => true) here";
+    EXPECT_EQ(node->status(now).failover_reason, "there is no primary, and no majority of the voters: missing n2; " + way_on);
+    step(Sampled{local, {}});
+    step(Tick{});
+    EXPECT_EQ(node->status(now).reason, "waits: there is no primary, and no majority of the voters: missing n2; " + way_on);
+    EXPECT_EQ(obstacle(), "") << "and that is true";
+    receive(other, disk.term, heartbeat(other, Role::standby));
+    EXPECT_EQ(node->status(now).failover_reason.find("gone for good"), std::string::npos) << "it is here again";
+    disk.configuration.members.push_back(member(third, MemberKind::witness, true));
+    start();
+    now += seconds(3);
+    EXPECT_EQ(node->status(now).failover_reason, "there is no primary, and no majority of the voters: missing n2, n3")
+        << "of three some may only be cut off";
+}
+
+TEST_F(Forced, ALearnerWhosePrimaryIsLostSaysHowToGoOn) {
+    start();
+    Heartbeat beat = heartbeat(other, Role::primary, local.position);
+    beat.lineage = {{static_cast<Timeline>(3), Lsn::none}};
+    receive(other, disk.term, beat);
+    EXPECT_EQ(node->status(now).reason, "follows n2");
+    now += seconds(5);
+    const Status status = node->status(now);
+    const std::string way_on = "; if n2 is gone for good, SELECT ha_failover(accept_data_loss => true) here";
+    EXPECT_EQ(status.reason, "there is no primary: n2 is not heard" + way_on);
+    EXPECT_EQ(status.failover_reason, "automatic failover needs three voters, there is 1: add a server or a witness" + way_on);
+    receive(other, disk.term, heartbeat(other, Role::primary, local.position));
+    EXPECT_EQ(node->status(now).reason, "follows n2") << "it is back";
+}
+
 TEST_F(Forced, TheOnlyVoterAsksTheOtherMembersBeforeItAcknowledges) {
     be_the_old_primary();
     start();

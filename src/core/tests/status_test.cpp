@@ -91,3 +91,23 @@ TEST_F(StatusForPeople, WhoNeverLeadsOrSaysNothingRaisesNoAlarm) {
     EXPECT_EQ("", status.alarm);
     EXPECT_FALSE(says(row(status, 1).report.reason, "follow n")) << "a server of an older version does not tell";
 }
+
+TEST_F(StatusForPeople, AFencedPrimaryOfAPairSaysHowToGoOn) {
+    disk.configuration.members.pop_back();
+    disk.configuration.sync.set.pop_back();
+    start_as_primary();
+    for (int i = 0; i < 5; ++i) {
+        pass(milliseconds(300));
+        answer(2, 1);
+    }
+    EXPECT_GT(node->status(now).lease_until, now);
+    EXPECT_FALSE(says(node->status(now).reason, "gone for good"));
+    pass(seconds(5));
+    const std::string reason = node->status(now).reason;
+    EXPECT_EQ("fenced: no majority of voters answers; if n2 is gone for good, restart this server, wait for one lease, then "
+              "SELECT ha_failover(accept_data_loss => true) here", reason);
+    EXPECT_EQ(reason, row(node->status(now), 1).report.reason);
+    pass(milliseconds(300));
+    answer(2, 1);
+    EXPECT_FALSE(says(node->status(now).reason, "gone for good")) << "it is back";
+}
