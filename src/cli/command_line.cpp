@@ -22,14 +22,18 @@ namespace {
 constexpr const char *overview = R"(pg_hactl looks after clusters of pg_ha.
 
 Usage:
-  pg_hactl status   [-d CONNINFO] [--json]
-  pg_hactl watch    [-d CONNINFO] [--interval SECONDS] [--json]
-  pg_hactl clone    -D DIRECTORY --from CONNINFO --node-name NAME [OPTION]...
-  pg_hactl diverged list|show [NAME] [OPTION]...
+  pg_hactl status     [-d CONNINFO] [--json]
+  pg_hactl watch      [-d CONNINFO] [--interval SECONDS] [--json]
+  pg_hactl switchover [-d CONNINFO] [--to NAME]
+  pg_hactl pause      [-d CONNINFO]
+  pg_hactl resume     [-d CONNINFO]
+  pg_hactl remove     [-d CONNINFO] NAME
+  pg_hactl clone      -D DIRECTORY --from CONNINFO --node-name NAME [OPTION]...
+  pg_hactl diverged   list|show [NAME] [OPTION]...
 
 "pg_hactl SUBCOMMAND --help" tells more.
 
-Exit status: 0 done (status: healthy), 1 failed (status: degraded), 2 status: no primary,
+Exit status: 0 done (status: healthy), 1 failed (status: degraded), 2 no primary,
 3 no server could be asked, 4 wrong command line.
 )";
 
@@ -102,6 +106,54 @@ Command parse_status(const std::vector<std::string> &arguments, StatusMode mode)
         misuse("the interval must be between 0.1 and 86400 seconds", name);
     command.options.conninfo = Conninfo(conninfo);
     return command;
+}
+
+struct OrderWords {
+    const char *name, *usage, *text;
+    Order order;
+};
+constexpr OrderWords orders[] = {
+    {"switchover", "[--to NAME]",
+     "pg_hactl switchover makes a standby the primary, by default the one with the highest priority and the most WAL.\n"
+     "Nothing is lost; the old primary becomes a standby, and its sessions end.  Waits until the new one accepts writes.",
+     Order::switchover},
+    {"pause", "",
+     "pg_hactl pause: no automatic failover from now on, until \"pg_hactl resume\".  The primary goes on.", Order::pause},
+    {"resume", "", "pg_hactl resume ends what \"pg_hactl pause\" began.", Order::resume},
+    {"remove", "NAME",
+     "pg_hactl remove: the cluster forgets a member that is gone for good.  Refused while it is heard: stop it first.",
+     Order::remove},
+};
+
+Command parse_order(const std::vector<std::string> &arguments, const OrderWords &words) {
+    OrderOptions order;
+    order.order = words.order;
+    std::string conninfo;
+    options::options_description known("Options");
+    known.add_options()("dbname,d", options::value(&conninfo)->value_name("CONNINFO"),
+                        "any members, e.g. \"host=db1,db2,db3 user=postgres\"; the primary is found through them");
+    if (words.order == Order::switchover)
+        known.add_options()("to", options::value(&order.name)->value_name("NAME"), "hand over to this member");
+    known.add_options()("help", "show this text");
+    options::options_description all;
+    options::positional_options_description positional;
+    all.add(known);
+    if (words.order == Order::remove) {
+        all.add_options()("name", options::value(&order.name));
+        positional.add("name", 1);
+    }
+    const auto given = parse(arguments, all, positional, words.name);
+    if (given.contains("help"))
+        return HelpText{help(std::string(words.text) + "\nThe role must be a superuser, or one that may execute the function behind it.\n\n" +
+                                 "Usage: pg_hactl " + words.name + " [-d CONNINFO] " + words.usage + "\n", known) +
+                        "\nExit status: 0 done, 1 refused or failed, 2 there is no primary, 3 no server could be asked,\n"
+                        "4 wrong command line.\n"};
+    if (words.order == Order::remove && order.name.empty())
+        misuse("no member was named", words.name);
+    if (given.contains("to") && order.name.empty())
+        misuse("the name of the member is empty", words.name);
+    order.conninfo = Conninfo(conninfo);
+    return order;
 }
 
 options::options_description clone_options(CloneOptions &clone, std::string &from) {
@@ -230,6 +282,9 @@ Command parse_command_line(const std::vector<std::string> &arguments) {
         return parse_clone(rest);
     if (name == "diverged")
         return parse_diverged(rest);
+    for (const OrderWords &words : orders)
+        if (name == words.name)
+            return parse_order(rest, words);
     misuse("there is no subcommand \"" + name + "\"", "");
 }
 

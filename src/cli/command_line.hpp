@@ -6,6 +6,7 @@
 
 #include "clone.hpp"
 #include "diverged.hpp"
+#include "operator.hpp"
 #include "status.hpp"
 
 #include <variant>
@@ -20,7 +21,7 @@ struct StatusCommand {
     StatusMode mode = StatusMode::once;
     StatusOptions options;
 };
-using Command = std::variant<HelpText, StatusCommand, CloneOptions, DivergedOptions>;
+using Command = std::variant<HelpText, StatusCommand, CloneOptions, DivergedOptions, OrderOptions>;
 
 // Without the program's name.  Throws Failure with exit_misused.
 Command parse_command_line(const std::vector<std::string> &arguments);

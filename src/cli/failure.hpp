@@ -12,7 +12,7 @@ namespace pg_ha::cli {
 enum ExitStatus {
     exit_done = 0,        // done; status: healthy
     exit_failed = 1,      // failed; status: degraded
-    exit_no_primary = 2,  // status: no primary
+    exit_no_primary = 2,  // there is no primary
     exit_unreachable = 3, // no member could be asked
     exit_misused = 4,     // wrong command line
 };

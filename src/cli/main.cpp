@@ -3,8 +3,8 @@
 // pg_hactl: the cluster from the command line.  Every subcommand is short-lived and talks libpq; nothing
 // here decides anything about the cluster.
 //
-// Exit status: 0 done (status: healthy), 1 failed (status: degraded), 2 status: no primary, 3 no server
-// could be asked, 4 wrong command line.
+// Exit status: 0 done (status: healthy), 1 failed (status: degraded), 2 no primary, 3 no server could be
+// asked, 4 wrong command line.
 #include "command_line.hpp"
 
 #include "rejoin/process.hpp"
@@ -26,6 +26,8 @@ int run(const Command &command) {
         return run_clone(*clone);
     if (const auto *diverged = std::get_if<DivergedOptions>(&command))
         return run_diverged(*diverged);
+    if (const auto *order = std::get_if<OrderOptions>(&command))
+        return run_order(*order);
     const auto &status = std::get<StatusCommand>(command);
     return status.mode == StatusMode::watch ? run_watch(status.options) : run_status(status.options);
 }

@@ -85,8 +85,15 @@ Answer Session::ask(const std::string &query, const std::vector<std::string> &pa
                         ::PQclear);
     if (::PQresultStatus(result.get()) == PGRES_TUPLES_OK)
         return Answer(result.get());
-    const bool lost = ::PQstatus(connection_.get()) != CONNECTION_OK;
-    throw Failure(server() + ": " + trimmed(::PQerrorMessage(connection_.get())), "", lost ? exit_unreachable : exit_failed);
+    if (::PQstatus(connection_.get()) != CONNECTION_OK)
+        throw Failure(server() + ": " + trimmed(::PQerrorMessage(connection_.get())), "", exit_unreachable);
+    const auto field = [&result](int code) {
+        const char *text = ::PQresultErrorField(result.get(), code);
+        return std::string(text ? text : "");
+    };
+    const std::string detail = field(PG_DIAG_MESSAGE_DETAIL);
+    throw Failure(server() + ": " + field(PG_DIAG_MESSAGE_PRIMARY) + (detail.empty() ? "" : "\nDETAIL:  " + detail),
+                  field(PG_DIAG_MESSAGE_HINT));
 }
 
 std::optional<Answer> Session::try_ask(const std::string &query, const std::vector<std::string> &parameters) {
@@ -119,6 +126,13 @@ std::optional<std::string> Session::schema() {
     const Answer answer = ask("SELECT pg_catalog.quote_ident(n.nspname) || '.' AS schema FROM pg_catalog.pg_extension e "
                               "JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pg_ha'");
     return answer.get(0, "schema");
+}
+
+std::string Session::required_schema() {
+    if (const auto found = schema())
+        return *found;
+    throw Failure("database \"" + value("SELECT pg_catalog.current_database()") + "\" of " + server() + " has no extension pg_ha",
+                  "Name another database with dbname=, or run CREATE EXTENSION pg_ha there.", exit_unreachable);
 }
 
 } // namespace pg_ha::cli

@@ -54,6 +54,7 @@ public:
     std::string server() const;                            // "db1:5432", for people
     // pg_ha's schema, quoted and with a dot; nothing if this database has no extension pg_ha.
     std::optional<std::string> schema();
+    std::string required_schema(); // throws Failure with exit_unreachable
 
 private:
     Conninfo conninfo_;

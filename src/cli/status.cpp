@@ -5,7 +5,6 @@
 #include "table.hpp"
 
 #include <algorithm>
-#include <cstdio>
 #include <ctime>
 #include <iostream>
 #include <set>
@@ -71,16 +70,12 @@ std::string format_details(const Answer &members) {
 
 View look_at_one(const Conninfo &conninfo) {
     Session session(conninfo);
-    const auto schema = session.schema();
-    if (!schema)
-        throw Failure("database \"" + session.value("SELECT current_database()") + "\" of " + session.server() +
-                          " has no extension pg_ha",
-                      "Name another database with dbname=, or run CREATE EXTENSION pg_ha there.", exit_unreachable);
+    const std::string schema = session.required_schema();
     View view;
-    view.cluster = session.ask("SELECT * FROM " + *schema + "ha_cluster");
-    view.members = session.ask("SELECT * FROM " + *schema + "ha_members ORDER BY name");
-    view.cluster_json = session.value("SELECT pg_catalog.row_to_json(c) FROM " + *schema + "ha_cluster c");
-    view.members_json = session.value("SELECT coalesce(pg_catalog.json_agg(m), '[]') FROM " + *schema + "ha_members m");
+    view.cluster = session.ask("SELECT * FROM " + schema + "ha_cluster");
+    view.members = session.ask("SELECT * FROM " + schema + "ha_members ORDER BY name");
+    view.cluster_json = session.value("SELECT pg_catalog.row_to_json(c) FROM " + schema + "ha_cluster c");
+    view.members_json = session.value("SELECT coalesce(pg_catalog.json_agg(m), '[]') FROM " + schema + "ha_members m");
     view.asked = view.cluster.text(0, "node_name");
     return view;
 }

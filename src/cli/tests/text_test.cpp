@@ -66,9 +66,27 @@ TEST(CommandLine, Misuse) {
     EXPECT_NE(misuse({"diverged", "list", "-D", "/data", "--records"}), "");
 }
 
+TEST(CommandLine, Orders) {
+    const Command command = parse_command_line({"switchover", "--to", "db2", "-d", "host=db1"});
+    const auto &order = std::get<OrderOptions>(command);
+    EXPECT_EQ(order.order, Order::switchover);
+    EXPECT_EQ(order.name, "db2");
+    EXPECT_EQ(order.conninfo.get("host"), "db1");
+    EXPECT_EQ(std::get<OrderOptions>(parse_command_line({"switchover"})).name, "") << "the best";
+    EXPECT_EQ(std::get<OrderOptions>(parse_command_line({"remove", "db3"})).name, "db3");
+    EXPECT_EQ(std::get<OrderOptions>(parse_command_line({"resume"})).order, Order::resume);
+    EXPECT_NE(misuse({"remove"}), "");
+    EXPECT_NE(misuse({"remove", "db2", "db3"}), "") << "one at a time";
+    EXPECT_NE(misuse({"remove", ""}), "");
+    EXPECT_NE(misuse({"switchover", "db2"}), "") << "only by --to";
+    EXPECT_NE(misuse({"switchover", "--to", ""}), "");
+    EXPECT_NE(misuse({"pause", "--to", "db2"}), "");
+}
+
 TEST(CommandLine, HelpOfEach) {
     for (const std::vector<std::string> &arguments : std::vector<std::vector<std::string>>{
-             {"--help"}, {"status", "--help"}, {"watch", "--help"}, {"clone", "--help"}, {"diverged", "--help"}})
+             {"--help"}, {"status", "--help"}, {"watch", "--help"}, {"clone", "--help"}, {"diverged", "--help"},
+             {"switchover", "--help"}, {"pause", "--help"}, {"resume", "--help"}, {"remove", "--help"}})
         EXPECT_NE(std::get<HelpText>(parse_command_line(arguments)).text.find("xit status"), std::string::npos) << arguments[0];
 }
 
@@ -142,6 +160,26 @@ TEST(Pieces, FollowTheTimelines) {
     EXPECT_EQ(pieces_of(range, "1\t0/200\tx\n2\t0/300\ty\n"),
               (std::vector<WalPiece>{{timeline(1), lsn(0x150), lsn(0x200)}, {timeline(2), lsn(0x200), lsn(0x300)}, {timeline(3), lsn(0x300), lsn(0x400)}}));
     EXPECT_EQ(pieces_of(range, "1\t0/100\tx\n"), (std::vector<WalPiece>{{timeline(3), lsn(0x150), lsn(0x400)}}));
+}
+
+TEST(Stretch, AsFarAsTheSegmentsGo) {
+    constexpr std::uint64_t mb = 1 << 20;
+    std::vector<rejoin::WalFile> files;
+    for (const char *name : {"000000010000000000000005", "000000010000000000000006", "000000010000000000000007"})
+        files.push_back({name, mb});
+    const WalPiece piece{timeline(1), lsn(5 * mb + 100), lsn(7 * mb + 1)};
+    Stretch stretch = stretch_of(piece, files);
+    EXPECT_EQ(stretch.first + " " + stretch.last, files[0].name + " " + files[2].name);
+    EXPECT_EQ(stretch.end, piece.to);
+    EXPECT_EQ(stretch.missing, "");
+    EXPECT_EQ(stretch_of({timeline(1), lsn(5 * mb), lsn(7 * mb)}, files).last, files[1].name) << "nothing of the next one";
+    files.erase(files.begin() + 1);
+    stretch = stretch_of(piece, files);
+    EXPECT_EQ(stretch.first + " " + stretch.last, files[0].name + " " + files[0].name) << "up to the gap";
+    EXPECT_EQ(stretch.end, lsn(6 * mb));
+    EXPECT_EQ(stretch.missing, "the segment that contains 0/600000 of timeline 1 is missing");
+    files.erase(files.begin());
+    EXPECT_EQ(stretch_of(piece, files).first, "");
 }
 
 TEST(Summary, CountsRecords) {
