@@ -17,6 +17,7 @@ namespace pg_ha::rejoin {
 namespace {
 
 constexpr int look_every_ms = 20;
+constexpr int leave_after_looks = 100;
 volatile std::sig_atomic_t stop_asked = 0;
 
 [[noreturn]] void fail(const char *what) { throw std::system_error(errno, std::generic_category(), what); }
@@ -40,6 +41,7 @@ volatile std::sig_atomic_t stop_asked = 0;
         ::_exit(126); // from here on kill(0, ...) means this group only
     std::signal(SIGTERM, [](int) { ::kill(0, SIGKILL); });
     ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+    ::prctl(PR_SET_CHILD_SUBREAPER, 1); // or in a container the postmaster inherits them
     if (::getppid() != parent)
         ::_exit(126);
     const pid_t child = ::fork();
@@ -53,6 +55,8 @@ volatile std::sig_atomic_t stop_asked = 0;
         continue;
     std::signal(SIGTERM, SIG_IGN);
     ::kill(0, SIGTERM); // those that it left behind
+    for (int looks = 0; looks < leave_after_looks && ::waitpid(-1, nullptr, WNOHANG) >= 0; looks++)
+        ::usleep(look_every_ms * 1000);
     ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 125);
 }
 

@@ -40,6 +40,16 @@ void register_worker(const char *name, const char *function, int flags, BgWorker
     RegisterBackgroundWorker(&worker);
 }
 
+// There any process whose parent has ended becomes a child of the postmaster, which takes its failure for a crash.
+void warn_as_first_process() {
+    if (IsUnderPostmaster || getpid() != 1)
+        return;
+    ereport(WARNING, (errmsg("pg_ha: this server is the first process of its container"),
+                      errdetail("PostgreSQL restarts when an orphaned process there fails, such as a health check that was "
+                                "cut off; a primary then hands over."),
+                      errhint("Start the container with an init as its first process, as with \"docker run --init\".")));
+}
+
 } // namespace
 
 } // namespace pg_ha
@@ -59,6 +69,7 @@ void _PG_init(void) {
 #endif
     guc_define();
     rejoin_at_start();
+    warn_as_first_process();
     shmem_register_hooks();
     gate_install();
     fence_install();

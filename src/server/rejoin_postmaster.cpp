@@ -98,6 +98,18 @@ void helper_path(char *path, size_t size) {
     _exit(127);
 }
 
+// As the first process of a container the postmaster inherits what a killed helper leaves behind, and would take it
+// for a crashed backend.  Its own children have sessions of their own, so none of them is collected here.
+void collect_orphans() {
+    siginfo_t ended;
+    for (;;) {
+        ended.si_pid = 0;
+        if (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) != 0 || ended.si_pid == 0 || getsid(ended.si_pid) != getsid(0))
+            return;
+        waitpid(ended.si_pid, nullptr, 0);
+    }
+}
+
 void end_helper(pid_t helper, int *status) {
     kill(-helper, SIGTERM);
     for (int polls = 0; waitpid(helper, status, WNOHANG) == 0; polls++) {
@@ -134,6 +146,7 @@ int run_helper() {
         }
         pg_usleep(poll_us);
     }
+    collect_orphans();
     notify_systemd("STATUS=");
     return WIFEXITED(status) ? WEXITSTATUS(status) : rejoin_exit_failed;
 }

@@ -167,7 +167,7 @@ sub new {
 
 # For clusters whose nodes have addresses and namespaces of their own: PgHaNetwork.pm.
 sub before_root_is_dropped { }
-sub outer_pid { return $_[1]; }    # of a process whose server calls it so: PgHaMachine.pm
+sub outer_pid { return $_[1]; }    # of a process that this node calls so: PgHaMachine.pm
 sub host_of { return '127.0.0.1'; }
 
 # First of a run of ports that are free on 127.0.0.1.
@@ -467,7 +467,7 @@ sub thaw {
 # WAL that no standby will get: its walsenders stand still while rows are written.  Kill it, or freeze it.
 sub diverge {
     my ($self, $name, $rows) = @_;
-    my @senders = map { $self->outer_pid($_) } split /\n/, $self->sql($name, 'SELECT pid FROM pg_stat_replication');
+    my @senders = map { $self->outer_pid($_, $name) } split /\n/, $self->sql($name, 'SELECT pid FROM pg_stat_replication');
     kill 'STOP', @senders;
     $self->sql($name, "SET synchronous_commit = local; INSERT INTO filler"
         . " SELECT (SELECT coalesce(max(id), 0) FROM filler) + n, repeat('x', 100) FROM generate_series(1, $rows) n");

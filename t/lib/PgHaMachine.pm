@@ -44,6 +44,29 @@ sub before_root_is_dropped {
     });
 }
 
+# Shell commands for `prepare`: in this machine pg_rewind waits as long as the cluster's directory has a file `hold`.
+sub holding_pg_rewind {
+    return <<'END';
+program=$(readlink -f "${PG_HA_BINDIR:-$(pg_config --bindir)}/pg_rewind")
+cp "$program" /run/pg_rewind
+cat >/run/held <<SCRIPT
+#!/bin/sh
+case " \$* " in *" --dry-run "*) ;; *) while [ -e "${dir%/machine}/hold" ]; do sleep 0.05; done ;; esac
+exec /run/pg_rewind "\$@"
+SCRIPT
+chmod 0755 /run/held
+mount --bind /run/held "$program"
+END
+}
+sub hold_pg_rewind { PgHaCluster::write_file("$_[0]{dir}/hold", ''); }
+sub let_pg_rewind_go { unlink "$_[0]{dir}/hold" or die "unlink: $!"; }
+
+# The phase that a rejoin of this node is in.
+sub rejoin_phase {
+    my ($self, $name) = @_;
+    return slurp($self->state_directory($name) . '/rejoin') =~ m{^phase (\S+)$}m ? $1 : '';
+}
+
 # The processes of the machine have been killed: the first took the others with it.
 sub remove_groups {
     my ($group) = @_;
