@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: PostgreSQL
 #
-# Under a real systemd, as units of Type=notify, with the settings that docs/operations.md gives: demotion and rewind
+# Under a real systemd, as units of Type=notify (and a start as Type=forking), with the settings that docs/operations.md gives: demotion and rewind
 # in place go by unnoticed, a member that waits alone counts as started, and a start that has to finish a rejoin first
 # may take longer than TimeoutStartSec.
 use strict;
@@ -15,18 +15,7 @@ use Time::HiRes qw(sleep time);
 if (my $reason = PgHaMachine->unavailable) { plan skip_all => $reason; }
 my $documented = do { local (@ARGV, $/) = "$FindBin::Bin/../docs/operations.md"; <> =~ m{^( {4}\[Unit\]\n[^#]*? {4}Type=notify\n.*?)\n\n(?! {4})}ms ? $1 : '' };
 ok($documented, 'docs/operations.md has a unit of Type=notify');
-# In this machine pg_rewind waits as long as there is a file `hold`.
-my $cluster = PgHaMachine->new(settings => "pg_ha.lease_duration = '3s'\n", prepare => <<'END');
-program=$(readlink -f "$(command -v "${PG_HA_BINDIR:-$(pg_config --bindir)}/pg_rewind")")
-cp "$program" /run/pg_rewind
-cat >/run/held <<SCRIPT
-#!/bin/sh
-case " \$* " in *" --dry-run "*) ;; *) while [ -e "${dir%/machine}/hold" ]; do sleep 0.05; done ;; esac
-exec /run/pg_rewind "\$@"
-SCRIPT
-chmod 0755 /run/held
-mount --bind /run/held "$program"
-END
+my $cluster = PgHaMachine->new(settings => "pg_ha.lease_duration = '3s'\n", prepare => PgHaMachine::holding_pg_rewind());
 $documented =~ s{^ {4}}{}mg;
 $documented =~ s{^(After|Wants|WantedBy)=.*\n}{}mg;
 $documented =~ s{^\[Unit\]\n}{[Unit]\nDefaultDependencies=no\n}m;
@@ -91,17 +80,13 @@ $cluster->wait_ready($next);
 
 # -- a start that finishes a rejoin first takes longer than TimeoutStartSec
 $cluster->diverge($next, 2000);
-PgHaCluster::write_file("$cluster->{dir}/hold", '');
+$cluster->hold_pg_rewind;
 use_unit(Restart => 'no');
 $cluster->kill_everything($next);
 my ($old, $leader) = ($next, $cluster->wait_primary(grep { $_ ne $next } $cluster->names));
 $cluster->wait_writes(100, "on $leader");
-sub phase {
-    open my $in, '<', $cluster->state_directory($old) . '/rejoin' or return '';
-    return join('', <$in>) =~ m{^phase (\S+)$}m ? $1 : '';
-}
 $cluster->must_systemctl('start', $cluster->unit($old));
-$cluster->until_true(60, 'the rewind has begun', sub { phase() eq 'rewinding' });
+$cluster->until_true(60, 'the rewind has begun', sub { $cluster->rejoin_phase($old) eq 'rewinding' });
 $cluster->must_systemctl('kill', '--signal=KILL', $cluster->unit($old));
 $cluster->until_true(30, 'the unit has failed', sub { $cluster->properties($old)->{ActiveState} eq 'failed' });
 
@@ -119,7 +104,7 @@ sleep 0.2 while time < $end && $cluster->properties($old)->{ActiveState} eq 'act
 my $now = $cluster->properties($old);
 is("$now->{ActiveState} $now->{Result}", 'activating success', 'otherwise the start goes on for more than twice as long');
 like($now->{StatusText}, qr{pg_ha_rejoin}, "systemctl status tells why: $now->{StatusText}");
-unlink "$cluster->{dir}/hold" or die "unlink: $!";
+$cluster->let_pg_rewind_go;
 $cluster->wait_standby_of($old, $leader);
 $now = $cluster->properties($old);
 is("$now->{ActiveState} $now->{SubState} $now->{NRestarts} $now->{StatusText}", 'active running 0 ', 'the unit has started');
@@ -129,9 +114,16 @@ $cluster->verify_ledger($old);
 use_unit(TimeoutStartSec => '20s', Restart => 'no');
 $cluster->must_systemctl('stop', map { $cluster->unit($_) } $cluster->names);
 is($cluster->properties($_)->{Result}, 'success', "systemctl stop of $_ is clean") for $cluster->names;
-my ($status, undef, $err) = $cluster->systemctl(40, 'start', $cluster->unit('london'));
-is("$status $err", '0 ', 'the start of a member that finds nobody succeeds');
-$cluster->find_postmaster('london');
-like($cluster->identity('london'), qr{^ActiveState=active SubState=running Result=success }, 'it runs');
-is($cluster->sql('london', 'SELECT pg_is_in_recovery(), ha_is_primary()'), 't|f', 'and waits, read-only');
+for my $type (qw(notify forking)) {
+    my ($status, undef, $err) = $cluster->systemctl(40, 'start', $cluster->unit('london'));
+    is("$status $err", '0 ', "Type=$type: the start of a member that finds nobody succeeds");
+    $cluster->find_postmaster('london');
+    like($cluster->identity('london'), qr{^ActiveState=active SubState=running Result=success }, 'it runs');
+    is($cluster->sql('london', 'SELECT pg_is_in_recovery(), ha_is_primary()'), 't|f', 'and waits, read-only');
+    my $pid = $cluster->properties('london')->{MainPID};
+    like(PgHaMachine::slurp($cluster->data('london') . '/postmaster.pid'), qr{^$pid\n.*\nready\s*$}s, 'its lock file names the main process and says ready');
+    $cluster->must_systemctl('stop', $cluster->unit('london'));
+    use_unit(Type => 'forking', TimeoutStartSec => '20s', PIDFile => "$cluster->{dir}/%i/postmaster.pid",
+        ExecStart => "$cluster->{bindir}/pg_ctl start -s -D $cluster->{dir}/%i -l $cluster->{dir}/%i.pg_ctl.log");
+}
 done_testing();
