@@ -104,6 +104,7 @@ struct Rejoin {
     Position fork;     // where its history left ours; timeline none: before anything it told
     Position own;      // the end of our WAL
     bool numbers_shared = false; // it has timelines of the same numbers with other WAL: only a clone helps
+    bool data_ahead = false;     // our data files need WAL that it does not have, nor we: only a clone helps
 };
 // Make PostgreSQL wait for this rule.  Answered by SyncInEffect, also when nothing had to change.
 struct ApplySync { SyncRule rule; std::vector<std::string> names; };

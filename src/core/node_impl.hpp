@@ -200,6 +200,7 @@ struct Node::Impl {
     void adopt_configuration(const Configuration &configuration, bool store);
     void shut_gate();
     void consider_gate();
+    bool data_ahead() const;
     void consider_rejoin();
     void forget_divergence();
     void on_resign(const Message &message, const Resign &resign);

@@ -193,6 +193,12 @@ void Node::Impl::consider_gate() {
     }
     if (gate_open && gate_leader == leader)
         return;
+    if (data_ahead() && !planted(Bug::diverged_streams)) {
+        reason = "its data files need WAL up to " + to_string(local.needed) + " that " + name_of(leader) +
+                 " does not have: it has to be cloned anew, once the others are a majority without it";
+        consider_rejoin();
+        return;
+    }
     if ((promoted_by_hand() || !descends_from(local.position, leader_lineage)) && !planted(Bug::diverged_streams)) {
         reason = "has WAL up to " + to_string(local.position) + " that " + name_of(leader) + " does not have: it has to be rewound";
         consider_rejoin();
@@ -213,6 +219,12 @@ void Node::Impl::consider_gate() {
     out.push_back(OpenGate{leader, durable.term, upstream->postgres});
 }
 
+// It was rewound to a primary that died before anybody had all the WAL of the moment that was copied.  Its own WAL
+// is the new primary's, but recovery ends the server where that one's timeline begins.
+bool Node::Impl::data_ahead() const {
+    return local.needed.timeline != Timeline::none && !descends_from(local.needed, leader_lineage);
+}
+
 // Half a record at the end of what was received may lie beyond the fork; recovery gives it up by itself, so
 // only WAL that is replayed counts.  The wait lets the others read the reason before this node is gone.
 void Node::Impl::consider_rejoin() {
@@ -228,17 +240,20 @@ void Node::Impl::consider_rejoin() {
     rejoin_asked = true;
     // Below by_hand the numbers mean the same here and there; pg_rewind compares them, too.
     const bool numbers_shared = promoted_by_hand() && leader_lineage.back().timeline >= durable.by_hand;
-    const Position fork = numbers_shared ? Position{} : fork_of(local.position, leader_lineage);
+    const bool ahead = data_ahead();
+    const Position &end = ahead ? local.needed : local.position;
+    const Position fork = numbers_shared ? Position{} : fork_of(end, leader_lineage);
     const std::string where = numbers_shared
                                   ? "whose timelines from " + std::to_string(raw(durable.by_hand)) + " on are others"
                               : fork.timeline == Timeline::none
-                                  ? "which was never on timeline " + std::to_string(raw(local.position.timeline))
+                                  ? "which was never on timeline " + std::to_string(raw(end.timeline))
                                   : "which left that history at " + to_string(fork) + ", " +
-                                        std::to_string(raw(local.position.lsn) - raw(fork.lsn)) + " bytes before";
+                                        std::to_string(raw(end.lsn) - raw(fork.lsn)) + " bytes before";
     out.push_back(Note{role, role, durable.term, local.position,
-                       "diverged from " + name_of(leader) + ", " + where + ": it is to be rewound"});
-    out.push_back(Rejoin{leader, name_of(leader), upstream->postgres, durable.term, leader_lineage.back().timeline, fork,
-                         local.position, numbers_shared});
+                       "diverged from " + name_of(leader) + ", " + where +
+                           (ahead ? ": its data files need that WAL, it is to be cloned anew" : ": it is to be rewound")});
+    out.push_back(Rejoin{leader, name_of(leader), upstream->postgres, durable.term, leader_lineage.back().timeline,
+                         ahead ? local.position : fork, local.position, numbers_shared, ahead});
 }
 
 void Node::Impl::forget_divergence() {

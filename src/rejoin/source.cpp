@@ -18,6 +18,7 @@ namespace pg_ha::rejoin {
 namespace {
 
 constexpr int checkpoint_patience = 300; // seconds; a big server's checkpoint takes its time
+constexpr const char *standbys_patience = "2s"; // the primary may be waiting for this very server
 
 class Session {
 public:
@@ -145,7 +146,10 @@ void check_source(const RejoinJournal &journal) {
 
 void write_a_record(const RejoinJournal &journal) {
     Session source(with_limits(journal));
-    source.value("SELECT pg_catalog.pg_current_xact_id()"); // its commit record waits for no standby
+    source.value("SELECT pg_catalog.pg_current_xact_id()"); // its commit record is flushed when its time comes
+    source.value("SELECT pg_catalog.set_config('synchronous_commit', 'on', false),"
+                 " pg_catalog.set_config('statement_timeout', '" + std::string(standbys_patience) + "', false)");
+    source.value("SELECT pg_catalog.pg_logical_emit_message(true, 'pg_ha', 'rewound')");
 }
 
 // Null: it is not there, no primary, or of an older term.

@@ -33,7 +33,8 @@ struct CannotRewind : std::runtime_error {
 void check_source(const RejoinJournal &journal);
 // pg_rewind takes the source's insert position for what has to be replayed before the server may open.  At the
 // beginning of a page that is behind the page's header, where no record ends: nothing would open here until the
-// source writes on, which an idle one does not.
+// source writes on, which an idle one does not.  And that position need not be on anybody's disk: if the source died now,
+// the data files here would need WAL that nobody has.  So the record is a commit that waits for disks and standbys.
 void write_a_record(const RejoinJournal &journal);
 // A session with the primary that says there how far we are; for people, so nothing depends on it: if the primary does
 // not let us in, or does not answer, nothing is told.

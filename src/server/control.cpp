@@ -105,23 +105,29 @@ std::uint32_t replay_delay_ms(XLogRecPtr received, XLogRecPtr replayed) {
 // After a rewind or a base backup the data files are newer than some of the WAL; promoted before that is replayed,
 // the startup process ends the server ("WAL ends before consistent recovery point", xlogrecovery.c).  The control
 // file tells how far; once reached, it stays so for the life of this process.
-bool reaches_consistency(XLogRecPtr replayed) {
+void look_for_consistency(XLogRecPtr replayed, LocalState *local) {
     static bool reached = false;
+    local->promotable = reached;
     if (reached)
-        return true;
-    if (XLogRecPtrIsInvalid(replayed)) // the startup process has not read the backup's label yet
-        return false;
+        return;
     bool crc_ok = false;
     ControlFileData *control = nullptr;
     try {
-        guarded([&] { control = get_controlfile(DataDir, &crc_ok); });
+        if (!XLogRecPtrIsInvalid(replayed)) // the startup process has read the backup's label
+            guarded([&] { control = get_controlfile(DataDir, &crc_ok); });
     } catch (const BackendError &) {
-        return false; // it is looked at again with the next sample
     }
-    reached = crc_ok && !control->backupEndRequired && XLogRecPtrIsInvalid(control->backupStartPoint) &&
-              replayed >= control->minRecoveryPoint;
-    pfree(control);
-    return reached;
+    if (control && crc_ok) {
+        reached = !control->backupEndRequired && XLogRecPtrIsInvalid(control->backupStartPoint) &&
+                  replayed >= control->minRecoveryPoint;
+        if (replayed < control->minRecoveryPoint)
+            local->needed = {static_cast<Timeline>(control->minRecoveryPointTLI), static_cast<Lsn>(control->minRecoveryPoint)};
+    } else {
+        local->position_known = false; // it is looked at again with the next sample
+    }
+    if (control)
+        pfree(control);
+    local->promotable = reached;
 }
 
 // But for the control file, nothing that is called in here can raise: it reads shared memory under spinlocks.
@@ -151,7 +157,7 @@ LocalState look() {
         local.position = {static_cast<Timeline>(received_timeline), static_cast<Lsn>(received)};
     else
         local.position = {static_cast<Timeline>(replayed_timeline), static_cast<Lsn>(replayed)};
-    local.promotable = reaches_consistency(replayed);
+    look_for_consistency(replayed, &local);
     local.streaming = pg_atomic_read_u32(&shared->stream_active) != 0;
     local.replay_lag_ms = settled ? 0 : replay_delay_ms(received, replayed);
     return local;

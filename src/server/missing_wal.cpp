@@ -44,6 +44,12 @@ std::string why_not_cloned(const Status &status) {
 
 } // namespace
 
+// One whose data files need WAL that was lost with a primary is of no use but for its vote.
+bool NodeWorker::clone_has_to_wait() {
+    const std::optional<Rejoin> &wanted = membership_->control.wanted_rejoin();
+    return wanted && wanted->data_ahead && !majority_without_self(agent()->status());
+}
+
 // Once per heartbeat.
 void NodeWorker::look_for_missing_wal() {
     missing_wal_.clear();

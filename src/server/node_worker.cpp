@@ -324,17 +324,21 @@ void NodeWorker::rejoin_if_asked() {
     const Instant now = runtime_.now();
     if (rejoin_due_ != never && now < rejoin_due_)
         return;
+    rejoin_due_ = now + retry_every;
+    if (clone_has_to_wait())
+        return;
     const bool rewind = membership_->control.wanted_rejoin().has_value();
     const Rejoin &wanted = rewind ? *membership_->control.wanted_rejoin() : *clone_;
-    const std::string what = rewind ? "to be rewound to the history of " + wanted.leader_name : "to be cloned anew: " + clone_because_;
+    const std::string clone = !rewind ? clone_because_ : wanted.data_ahead ? "its data files need WAL that was lost with a primary" : "";
+    const std::string what = clone.empty() ? "to be rewound to the history of " + wanted.leader_name : "to be cloned anew: " + clone;
     try {
         const Duration pause = rejoin_pause(!rewind);
         rejoin_due_ = now + std::max<Duration>(pause, retry_every);
         if (pause > Duration{0})
             return;
-        rejoin_request(wanted, agent()->durable().configuration, agent()->durable().self, rewind ? "" : clone_because_);
+        rejoin_request(wanted, agent()->durable().configuration, agent()->durable().self, clone);
     } catch (const std::runtime_error &error) {
-        ereport(LOG, (errmsg("pg_ha: cannot be %s: %s", rewind ? "rewound" : "cloned anew", error.what())));
+        ereport(LOG, (errmsg("pg_ha: cannot be %s: %s", clone.empty() ? "rewound" : "cloned anew", error.what())));
         rejoin_due_ = now + rejoin_retry;
         return;
     }

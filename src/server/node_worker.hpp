@@ -50,6 +50,7 @@ private:
     void write_status();
     void take_manager_notes();
     void look_for_missing_wal();             // missing_wal.cpp
+    bool clone_has_to_wait();                // missing_wal.cpp
     void answer_operator();                  // operator.cpp
     void answer_failover(const Asked &asked); // failover.cpp
 

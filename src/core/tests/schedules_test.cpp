@@ -163,6 +163,42 @@ TEST_F(Schedule, WhoseWalIsTooShortForItsDataVotesButDoesNotStand) {
     EXPECT_FALSE(sent<VoteRequest>().empty());
 }
 
+// Rewound to n3, which died before anybody had the WAL that its files had got there: n1 leads, and has the WAL, too, that
+// lies here, but not what the files need.  Recovery would end the server where n1's timeline begins.
+TEST_F(Schedule, WhoseDataNeedsWalThatWasLostIsClonedAnew) {
+    disk.term = term(2);
+    local.promotable = false;
+    local.position = position(2, 1000);
+    local.replayed = local.position.lsn;
+    local.needed = position(2, 1500);
+    start(2);
+    Heartbeat heartbeat = primary_heartbeat(1, 3);
+    heartbeat.lineage = {{static_cast<Timeline>(1), static_cast<Lsn>(500)},
+                         {static_cast<Timeline>(2), static_cast<Lsn>(1200)},
+                         {static_cast<Timeline>(3), Lsn::none}};
+    hear(1, 3, heartbeat);
+    pass(seconds(1));
+    EXPECT_TRUE(all<OpenGate>().empty());
+    ASSERT_EQ(all<Rejoin>().size(), 1u);
+    EXPECT_TRUE(all<Rejoin>().back().data_ahead);
+    EXPECT_EQ(all<Rejoin>().back().own, local.position);
+}
+
+TEST_F(Schedule, WhoseDataNeedsWalThatItsPrimaryHasFollows) {
+    disk.term = term(2);
+    local.promotable = false;
+    local.position = position(2, 1000);
+    local.replayed = local.position.lsn;
+    local.needed = position(2, 1200);
+    start(2);
+    Heartbeat heartbeat = primary_heartbeat(1, 3);
+    heartbeat.lineage = {{static_cast<Timeline>(2), static_cast<Lsn>(1200)}, {static_cast<Timeline>(3), Lsn::none}};
+    hear(1, 3, heartbeat);
+    pass(seconds(1));
+    EXPECT_FALSE(all<OpenGate>().empty());
+    EXPECT_TRUE(all<Rejoin>().empty());
+}
+
 // Simulator seed 8060712: elected while PostgreSQL was told looser rules that its primary had recorded one after the other.
 TEST_F(Schedule, AWinnerWaitsForTheRulesThatAreUnderWay) {
     start(2);
