@@ -417,15 +417,17 @@ void Node::Impl::persist_failed(const std::optional<DurableState> &stored) {
     const bool same_term = !stored || stored->term == undo.durable.term;
     durable = stored ? *stored : undo.durable;
     leader = same_term ? undo.leader : NodeId::none;
-    const Role back = same_term && undo.role != Role::candidate ? undo.role : resting_role();
+    const bool opened = undo.role == Role::promoting && role == Role::primary; // in this step; nobody says it again
+    const Role before = opened ? Role::primary : undo.role;
+    const Role back = same_term && before != Role::candidate ? before : resting_role();
     ballot.reset();
     pending_vote.reset();
     campaign_after_gate = force_after_gate = false;
     postgres_first.reset();
-    if (role == Role::primary) // perhaps it was said in this step, and dropped
-        opened_at = local.position.lsn;
     if (acts() && !(was_acting && same_term))
         drop_primary_state();
+    if (back == Role::primary) // perhaps sessions were let in by this step, or it was deposed, and that was dropped
+        opened_at = local.position.lsn;
     become(back, "the state file cannot be written");
     reason = "the state file cannot be written: this node cannot vote or change the configuration";
     // Outputs after the failed one were dropped: ask again for what they should have done.

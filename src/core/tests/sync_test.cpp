@@ -87,6 +87,50 @@ TEST_F(Sync, AWorkerThatResumesItsTermLetsSessionsInAgain) {
     EXPECT_EQ(all<Settled>().size(), 1u);
 }
 
+// The term that deposed it could not be stored, so it leads on in its term, in the same process.
+TEST_F(Sync, APrimaryThatWasDeposedInVainStillLetsSessionsIn) {
+    start_as_primary();
+    ASSERT_TRUE(all<Settled>().empty());
+    // Not by hear(): of this step nothing behind the save is carried out.
+    (void)node->step(Received{{cluster, id(2), disk.self, static_cast<Incarnation>(1), term(2), primary_heartbeat(2, 2)}}, now);
+    ASSERT_EQ(role(), Role::deposed);
+    step(PersistFailed{});
+    ASSERT_EQ(role(), Role::primary);
+    out.clear();
+    LocalState standby = standby_at(999);
+    standby.position.timeline = static_cast<Timeline>(1);
+    answer(2, 1, standby);
+    EXPECT_TRUE(all<Settled>().empty());
+    answer(2, 1);
+    EXPECT_EQ(all<Settled>().size(), 1u);
+}
+
+// PostgreSQL says only once that it has opened.
+TEST_F(Sync, ASaveThatFailsAsPostgresOpensDoesNotLeaveItPromoting) {
+    settings.synchronous = false; // so a change of the record is due as soon as it leads
+    start(2);
+    hear(1, 1, primary_heartbeat(1, 1));
+    hear(1, 1, Resign{false});
+    pass(milliseconds(8));
+    win(2);
+    ASSERT_EQ(role(), Role::promoting);
+    step(SyncInEffect{node->durable().configuration.sync});
+    answer(3, 2);
+    local.in_recovery = false;
+    local.position = position(2, raw(local.position.lsn) + 100);
+    const std::uint64_t saves = node->durable().saves;
+    (void)node->step(Promoted{local, {{static_cast<Timeline>(2), Lsn::none}}}, now);
+    ASSERT_GT(node->durable().saves, saves);
+    step(PersistFailed{});
+    EXPECT_EQ(role(), Role::primary);
+    out.clear();
+    for (int i = 0; i < 10 && all<Settled>().empty(); ++i) { // step by step of the record
+        answer(3, 2);
+        step(SyncInEffect{node->durable().configuration.sync});
+    }
+    EXPECT_EQ(all<Settled>().size(), 1u);
+}
+
 // ---- what PostgreSQL waits for -----------------------------------------------------------------------------
 
 // Found by the simulator: commits that wait here would be released by the successor's rule, seen by readers of
