@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: PostgreSQL
 #
-# The primary dies while both standbys have received WAL that they have not flushed yet: their disks are slow.
-# What a standby tells when it votes is what it will have, so the winner lacks nothing of the other, which
-# follows at once and is not rewound while the winner needs it.
+# The primary dies while a standby with a slow disk has received WAL that it has not flushed yet, and that the other
+# has not received.  What a standby tells when it votes is what it will have, so the winner lacks nothing of the
+# other, which follows at once and is not rewound while the winner needs it.
 use strict;
 use warnings;
 use FindBin;

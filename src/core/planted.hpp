@@ -65,6 +65,8 @@ enum class Bug : std::uint8_t {
     sync_not_waited,           // synchronous_standby_names stays empty
     gate_not_shut,             // the core asks for it, the walreceiver goes on
     start_gate_open,           // a member starts as what it was, not as a standby
+    unflushed_not_counted,     // a voter tells its position while its walreceiver still flushes
+    next_segment_asked,        // a stream begins where PostgreSQL wants it, not where replay ended
     // gossip: shown by gossip_scale, not by sim, whose clusters are too small for it
     no_indirect_probes,        // a member is suspected although others would reach it
     suspicion_not_refuted,     // a member that is suspected says nothing

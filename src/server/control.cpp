@@ -256,7 +256,7 @@ Lineage ServerControl::lineage() {
 LocalState ServerControl::close_gate() {
     if (!planted(Bug::gate_not_shut)) {
         shut_gate();
-        if (RecoveryInProgress())
+        if (RecoveryInProgress() && !planted(Bug::unflushed_not_counted))
             wait_until_written();
     }
     const LocalState local = look();

@@ -238,7 +238,8 @@ bool gated_startstreaming(WalReceiverConn *conn, const WalRcvStreamOptions *opti
     if (!connection_is_valid())
         leave("another primary is to be followed");
     WalRcvStreamOptions from = *options;
-    from.startpoint = Min(from.startpoint, segment_of_replay());
+    if (!planted(Bug::next_segment_asked))
+        from.startpoint = Min(from.startpoint, segment_of_replay());
     XLogSegNo segment;
     XLByteToSeg(from.startpoint, segment, wal_segment_size);
     XLogFileName(first_segment, from.proto.physical.startpointTLI, segment, wal_segment_size);

@@ -29,6 +29,8 @@ constexpr Name names[] = {
     {"diverged_streams", Bug::diverged_streams},   {"restarted_believed", Bug::restarted_believed},
     {"restarted_votes_at_once", Bug::restarted_votes_at_once},
     {"priority_beats_lsn", Bug::priority_beats_lsn}, {"start_gate_open", Bug::start_gate_open},
+    {"unflushed_not_counted", Bug::unflushed_not_counted},
+    {"next_segment_asked", Bug::next_segment_asked},
 };
 
 } // namespace

@@ -354,9 +354,10 @@ sub stop {
 
 # SIGKILL to the postmaster alone: its children find out by themselves.
 sub kill_postmaster {
-    my ($self, $name) = @_;
+    my ($self, $name, $just_before) = @_;
     my $pid = $self->postmaster($name);
     $self->node($name)->{family} = [ family($pid) ];
+    $just_before->() if $just_before;
     kill 'KILL', $pid;
     $self->until_true(10, "the postmaster of $name is dead", sub { !is_running($pid) });
 }
