@@ -106,8 +106,8 @@ bench-fence: ## nanoseconds that the fence costs one transaction, in a scratch s
 	scripts/bench-fence
 
 .PHONY: rejoin-sweep
-rejoin-sweep: ## kills the server at 40 points of a rejoin; about 10 min
-	PG_HA_KILL_POINTS=40 scripts/test --only build --tap 061_rejoin_killed.pl
+rejoin-sweep: ## kills the server at 40 points of a rewind, kills and stops it at 20 of a clone; about 15 min
+	PG_HA_KILL_POINTS=40 PG_HA_CLONE_POINTS=20 scripts/test --only build --tap 061_rejoin_killed.pl --tap 086_clone_interrupted.pl
 
 .PHONY: rejoin-loops
 rejoin-loops: ## 30 primaries in a row lose their term and come home; about 10 min
