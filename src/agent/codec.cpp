@@ -77,7 +77,13 @@ template <typename Wire> bool get_news(const Wire &in, std::vector<MemberReport>
 // ---- bodies ---------------------------------------------------------------------------------------
 
 std::uint64_t nanoseconds(Instant instant) { return static_cast<std::uint64_t>(instant.time_since_epoch().count()); }
-Instant instant(std::uint64_t nanoseconds) { return Instant(Duration(static_cast<Duration::rep>(nanoseconds))); }
+
+bool decode_instant(std::uint64_t nanoseconds, Instant &out) {
+    if (nanoseconds > static_cast<std::uint64_t>(Duration::max().count()))
+        return false;
+    out = Instant(Duration(static_cast<Duration::rep>(nanoseconds)));
+    return true;
+}
 
 void put(wire::Message &message, const Heartbeat &in) {
     wire::Heartbeat &out = *message.mutable_heartbeat();
@@ -103,9 +109,9 @@ void put(wire::Message &message, const Heartbeat &in) {
 
 bool get(const wire::Heartbeat &in, Heartbeat &out) {
     const int lineage_count = in.lineage().timeline_size();
-    if (lineage_count > static_cast<int>(lineage_entries_max) || in.lineage().end_size() != lineage_count)
+    if (lineage_count > static_cast<int>(lineage_entries_max) || in.lineage().end_size() != lineage_count ||
+        !decode_instant(in.sent_ns(), out.sent))
         return false;
-    out.sent = instant(in.sent_ns());
     out.wants_reply = in.wants_reply();
     out.asks_nothing = in.asks_nothing();
     out.leader = static_cast<NodeId>(in.leader());
@@ -131,7 +137,8 @@ void put(wire::Message &message, const HeartbeatReply &in) {
 }
 
 bool get(const wire::HeartbeatReply &in, HeartbeatReply &out) {
-    out.sent = instant(in.sent_ns());
+    if (!decode_instant(in.sent_ns(), out.sent))
+        return false;
     out.follows = in.follows();
     out.config_version = {static_cast<Term>(in.config_version_term()), in.config_version_index()};
     return get(in.self(), out.self) && get_news(in, out.table, out.rumours);

@@ -6,6 +6,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 namespace pg_ha {
 namespace {
 
@@ -84,6 +86,20 @@ TEST_F(Bounds, EnumerationsAreChecked) {
     EXPECT_TRUE(accepted());
     rumours.set_state(0, 3);
     EXPECT_FALSE(accepted());
+}
+
+// The core subtracts it from its own clock.
+TEST_F(Bounds, TimesFitTheClock) {
+    const std::uint64_t last = std::numeric_limits<std::int64_t>::max();
+    for (const std::uint64_t sent : {last, last + 1, std::numeric_limits<std::uint64_t>::max()}) {
+        message_.mutable_heartbeat()->mutable_configuration()->set_sync_quorum(1);
+        message_.mutable_heartbeat()->set_sent_ns(sent);
+        EXPECT_EQ(sent == last, accepted()) << sent;
+        message_.clear_heartbeat();
+        message_.mutable_heartbeat_reply()->set_sent_ns(sent);
+        EXPECT_EQ(sent == last, accepted()) << sent;
+        message_.clear_heartbeat_reply();
+    }
 }
 
 TEST_F(Bounds, OneBodyPerMessage) {

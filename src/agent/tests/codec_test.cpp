@@ -120,7 +120,7 @@ public:
     }
     Heartbeat heartbeat() {
         Heartbeat out;
-        out.sent = Instant(Duration(static_cast<std::int64_t>(number())));
+        out.sent = Instant(Duration(static_cast<std::int64_t>(number() >> 1)));
         out.wants_reply = flag();
         out.asks_nothing = flag();
         out.leader = id<NodeId>();
@@ -141,7 +141,7 @@ public:
         case 0:
             return heartbeat();
         case 1: {
-            HeartbeatReply out{Instant(Duration(static_cast<std::int64_t>(number()))), flag(), {id<Term>(), number()},
+            HeartbeatReply out{Instant(Duration(static_cast<std::int64_t>(number() >> 1))), flag(), {id<Term>(), number()},
                                report(members_max), {}, rumours()};
             for (std::size_t i = below(9); i > 0; --i)
                 out.table.push_back(report(members_max));
