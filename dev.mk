@@ -125,3 +125,8 @@ bench-overhead: ## pgbench with and without pg_ha at the same ANY 1, ratio; need
 .PHONY: postgres-suite
 postgres-suite: ## PostgreSQL's own tests with and without pg_ha; SOURCE= its source tree; about 10 min
 	BUILD=$(abspath $(BUILD)) scripts/postgres-suite --source "$(SOURCE)"
+
+.PHONY: chaos
+chaos: ## random faults on real servers: MINUTES=3 SEED=n RUNS=n NODES=3|5|2 (2: and a witness) SYNC=on|off
+	BUILD=$(abspath $(BUILD)) $(if $(MINUTES),MINUTES=$(MINUTES)) $(if $(SEED),SEED=$(SEED)) $(if $(RUNS),RUNS=$(RUNS)) \
+		$(if $(NODES),NODES=$(NODES)) $(if $(SYNC),SYNC=$(SYNC)) scripts/chaos
