@@ -67,6 +67,7 @@ enum class Bug : std::uint8_t {
     start_gate_open,           // a member starts as what it was, not as a standby
     unflushed_not_counted,     // a voter tells its position while its walreceiver still flushes
     next_segment_asked,        // a stream begins where PostgreSQL wants it, not where replay ended
+    fork_segment_streamed,     // the part of a timeline's first segment before the fork comes from the primary
     // gossip: shown by gossip_scale, not by sim, whose clusters are too small for it
     no_indirect_probes,        // a member is suspected although others would reach it
     suspicion_not_refuted,     // a member that is suspected says nothing

@@ -15,6 +15,7 @@
 // everything on a server that is no member.
 #include "gate.hpp"
 #include "core/planted.hpp"
+#include "fork_segment.hpp"
 #include "shmem.hpp"
 
 extern "C" {
@@ -240,6 +241,7 @@ bool gated_startstreaming(WalReceiverConn *conn, const WalRcvStreamOptions *opti
     WalRcvStreamOptions from = *options;
     if (!planted(Bug::next_segment_asked))
         from.startpoint = Min(from.startpoint, segment_of_replay());
+    make_fork_segments(from.proto.physical.startpointTLI, from.startpoint);
     XLogSegNo segment;
     XLByteToSeg(from.startpoint, segment, wal_segment_size);
     XLogFileName(first_segment, from.proto.physical.startpointTLI, segment, wal_segment_size);

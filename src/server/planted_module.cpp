@@ -26,6 +26,7 @@ struct Name {
 constexpr Name names[] = {
     {"lease_not_checked", Bug::lease_not_checked}, {"last_check_off", Bug::last_check_off},
     {"sync_not_waited", Bug::sync_not_waited},     {"gate_not_shut", Bug::gate_not_shut},
+    {"fork_segment_streamed", Bug::fork_segment_streamed},
     {"diverged_streams", Bug::diverged_streams},   {"restarted_believed", Bug::restarted_believed},
     {"restarted_votes_at_once", Bug::restarted_votes_at_once},
     {"priority_beats_lsn", Bug::priority_beats_lsn}, {"start_gate_open", Bug::start_gate_open},

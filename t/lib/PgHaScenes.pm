@@ -12,7 +12,7 @@ use PgHaSession;
 use Time::HiRes qw(time sleep);
 
 our @EXPORT = qw(only_rome_receives die_while_rome_recovers make_filler die_diverged
-    die_with_unflushed_wal die_within_a_record);
+    die_with_unflushed_wal die_within_a_record break_stream_before_fork);
 
 # From now on rome alone confirms what is acknowledged.
 sub only_rome_receives {
@@ -120,6 +120,29 @@ sub newest_segment {
     opendir my $dir, $cluster->data('london') . '/pg_wal' or die "pg_wal: $!";
     my ($newest) = sort { $b cmp $a } grep { /^[0-9A-F]{24}$/ } readdir $dir;
     return $newest;
+}
+
+# The primary hands over far into a segment, and this happens to rome as soon as it has begun to receive the same segment
+# of the new timeline.  Answers whether it had.  Segments of 64 MB give the time for it.
+sub break_stream_before_fork {
+    my ($cluster, $primary, $fault) = @_;
+    $cluster->write_node_settings('rome', 'pg_ha.failover_priority' => 0);    # it follows, whoever is elected
+    kill 'HUP', $cluster->postmaster('rome');
+    $cluster->wait_ready($primary);
+    my $timeline = $cluster->sql($primary, 'SELECT timeline FROM ha_members WHERE is_self');
+    $cluster->sql($primary, q{SELECT pg_switch_wal(); SELECT length(pg_logical_emit_message(true, 'long', repeat('x', 50000000))::text)});
+    my $end = $cluster->sql($primary, 'SELECT pg_current_wal_insert_lsn()');
+    $cluster->poll($_, "SELECT pg_last_wal_replay_lsn() >= '$end'", 't', "$_ has all of it") for grep { $_ ne $primary } $cluster->names;
+    $cluster->poll($primary, "SELECT array_length(string_to_array(sync_set, ','), 1) FROM ha_cluster", 3, 'all three count');
+    $cluster->poll($primary, q{SELECT priority FROM ha_members WHERE name = 'rome'}, 0, 'rome is no candidate');
+    $cluster->sql($primary, 'SELECT ha_switchover()');
+    my ($limit, $begun) = (time + 60, 0);
+    until ($begun || time > $limit) {
+        opendir my $dir, $cluster->data('rome') . '/pg_wal' or die "pg_wal: $!";
+        $begun = grep { /^[0-9A-F]{24}$/ && hex(substr $_, 0, 8) > $timeline } readdir $dir;
+    }
+    $fault->();
+    return $begun;
 }
 
 1;
