@@ -11,7 +11,6 @@ use strict;
 use warnings;
 use PgHaCluster;
 use POSIX ();
-use Time::HiRes qw(time);
 
 # Weights: how often, against each other.  on: primary (whoever acknowledged last), or any node.
 my %faults = (
@@ -161,7 +160,7 @@ sub freeze_node {
     my ($self, $name, $draw) = @_;
     my @all = $self->processes($name) or return;
     my $seconds = $self->freeze_time($draw);
-    kill 'STOP', @all;
+    kill 'STOP', @all;    # and then what they had just started
     return $self->stop_processes($seconds, sprintf('freeze %s for %.2f s', $name, $seconds), $self->processes($name));
 }
 
@@ -226,11 +225,6 @@ sub ask {
     exec 'timeout', $limit // 20, "$cluster->{bindir}/psql", qw(-XAtq -v VERBOSITY=verbose -h), $node->{host}, '-p', $node->{port},
         qw(-U postgres -d postgres -c), $sql
         or POSIX::_exit(127);
-}
-
-sub other_server {
-    my ($self, $name, $number) = @_;
-    return pick($number, grep { $_ ne $name } @{ $self->{servers} });
 }
 
 sub switchover {
