@@ -71,7 +71,7 @@ $cluster->until_true(90, 'pg_hactl ends', sub { !PgHaCluster::is_running($pid) }
 my $answer = do { local (@ARGV, $/) = "$cluster->{dir}/lost.log"; <> };
 my $is = $cluster->wait_primary;
 if ($is ne $primary) { like($answer, qr{^$is is the primary}, 'a switchover, and it is found out'); }
-elsif ($cut) { like($answer, qr{did not answer, and no other primary}, 'no switchover, and none is claimed'); }
+elsif ($cut) { like($answer, qr{did not answer, and no other primary was found}, 'no switchover, and none is claimed'); }
 else { like($answer, qr{^HINT}m, 'given up before its session could be ended'); }
 $cluster->wait_writes(100, "on $is");
 $primary = $is;

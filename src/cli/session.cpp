@@ -66,6 +66,8 @@ Session::Session(Conninfo conninfo, Kind kind) : conninfo_(std::move(conninfo)),
         const std::string why = trimmed(::PQerrorMessage(connection_.get()));
         throw Failure(why, hint_for(why), exit_unreachable);
     }
+    // A server that becomes a standby ends sessions with a WARNING of a crash; what concerns us comes as an error.
+    ::PQsetNoticeProcessor(connection_.get(), [](void *, const char *) {}, nullptr);
     conninfo_.set_server(::PQhost(connection_.get()), ::PQport(connection_.get()));
     if (kind == Kind::replication)
         return;
