@@ -8,6 +8,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 use PgHaCluster;
+use PgHaSession;
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -39,7 +40,18 @@ $cluster->wait_writes(200, 'on paris');
 ok(!$cluster->bring_back('london', 'paris'), 'london is a standby again, without a rewind');
 is($cluster->postmaster('london'), $pid, 'under the same postmaster');
 $cluster->wait_ready('paris');
-$cluster->sql('paris', 'SELECT ha_switchover()');
+$cluster->stop_writer;
+# Flushed WAL that ends within a record, as the WAL writer leaves it while nobody commits: no standby can replay that far.
+my $open = PgHaSession->new($cluster, 'port=' . $cluster->node('paris')->{port} . ' user=postgres');
+$open->ask($_) for 'BEGIN', q{SELECT length(pg_logical_emit_message(false, 'long', repeat('x', 20000))::text)};
+$cluster->poll('paris', q{SELECT (pg_current_wal_flush_lsn() - '0/0') % 8192 = 0 AND pg_current_wal_flush_lsn() < pg_current_wal_insert_lsn()},
+    't', 'the flushed WAL of paris ends within a record');
+my @flushers = map { $cluster->process('paris', $_) } 'walwriter', 'checkpointer', 'background writer';
+kill 'STOP', @flushers;    # they will not end the record either
+like($cluster->sql('paris', 'SELECT ha_switchover()'), qr/handed over/, 'that stands in nobody\'s way');
+kill 'CONT', @flushers;
+$open->leave;
+$cluster->start_writer;
 my $best = $cluster->wait_primary('london', 'rome');
 $cluster->wait_writes(200, "on $best");
 $cluster->bring_back('paris', $best);

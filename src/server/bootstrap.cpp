@@ -157,9 +157,9 @@ Datum ha_bootstrap(PG_FUNCTION_ARGS) {
     if (result != done)
         report_refusal(result);
     ereport(NOTICE,
-            (errmsg("next, clone this server with pg_basebackup"),
-             errhint("Give the clone its own pg_ha.node_name and name this server in pg_ha.peers; it joins when it "
-                     "is started.")));
+            (errmsg("next, clone this server with pg_hactl clone"),
+             errhint("Run it on the other host. The clone needs a pg_ha.node_name of its own and this server in pg_ha.peers; it "
+                     "joins when it is started.")));
     PG_RETURN_TEXT_P(cstring_to_text(
         psprintf("cluster %s bootstrapped, this server (%s) is its primary", cluster_id, guc_node_name)));
 }

@@ -10,7 +10,9 @@
 #include "node_worker.hpp"
 
 extern "C" {
+#include "access/xlog.h"
 #include "fmgr.h"
+#include "replication/message.h"
 #include "utils/builtins.h"
 }
 
@@ -111,6 +113,10 @@ template <class Condition> const Snapshot *wait_until(const Reply &reply, const 
     }
 }
 
+// Flushed WAL may end within a record that nobody waits for; no standby can replay that, and on an idle server the rest
+// of it is not flushed for a long time.
+void end_wal_on_a_record() { XLogFlush(LogLogicalMessage("pg_ha", "", 0, false)); }
+
 Datum said(const char *text) { return PointerGetDatum(cstring_to_text(text)); }
 
 Datum set_paused(bool paused) {
@@ -145,6 +151,7 @@ Datum ha_switchover(PG_FUNCTION_ARGS) {
     if (target)
         require_member(before, target);
     require_primary(before);
+    end_wal_on_a_record();
     const Reply reply = ask_node_worker(Ask::switchover, target);
     refuse_if_told(reply, "no switchover");
     const Snapshot *after = wait_until(reply, "the switchover", [](const Snapshot *s) {
