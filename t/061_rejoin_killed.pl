@@ -23,6 +23,7 @@ $cluster->stop_writer;
 my $data = $cluster->data('london');
 my ($state, $kept) = ("$data.pg_ha", "$cluster->{dir}/kept");
 $cluster->must_run('cp', '-a', $data, $kept);
+unlink "$kept/postmaster.pid";    # its number may be another's by the time of the next start
 
 my %killed;
 srand 1;

@@ -21,6 +21,7 @@ $cluster->stop_writer;
 my $data = $cluster->data('london');
 my ($journal, $kept) = ("$data.pg_ha/rejoin", "$cluster->{dir}/kept");
 $cluster->must_run('cp', '-a', $data, $kept);
+unlink "$kept/postmaster.pid";    # its number may be another's by the time of the next start
 
 sub phase { return $cluster->rejoin_phase('london'); }
 

@@ -487,8 +487,8 @@ sub try_sql {
 }
 
 sub sql {
-    my ($self, $name, $query) = @_;
-    my ($status, $out, $err) = $self->try_sql($name, $query);
+    my ($self, $name, $query, $limit) = @_;
+    my ($status, $out, $err) = $self->try_sql($name, $query, $limit);
     $self->give_up("on $name: $query\n$err") if $status != 0;
     return $out;
 }
@@ -568,14 +568,14 @@ sub compare_data {
     for my $name (@$names) {
         $self->until_true($limit_default, "$name has replayed everything",
             sub { $name eq $primary || $self->sql($name, "SELECT pg_last_wal_replay_lsn() >= '$end'") eq 't' });
-        my @different = grep { $self->sql($name, $_) ne $self->sql($primary, $_) }
+        my @different = grep { $self->sql($name, $_, 120) ne $self->sql($primary, $_, 120) }
             map { "SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM $_ t" } @tables;
         is("@different", '', "$name has the same rows as $primary");
         my ($status, $out, $err) = $self->try_sql($name, "SELECT count(bt_index_check(indexrelid, true)) > 100 FROM pg_index"
-            . " JOIN pg_class c ON c.oid = indexrelid JOIN pg_am a ON a.oid = c.relam WHERE amname = 'btree' AND relpersistence = 'p'", 60);
+            . " JOIN pg_class c ON c.oid = indexrelid JOIN pg_am a ON a.oid = c.relam WHERE amname = 'btree' AND relpersistence = 'p'", 120);
         is("$out$err", 't', "no index of $name is damaged");
         ($status, $out, $err) = $self->try_sql($name, "SELECT coalesce(string_agg(format('%s: %s', c.oid::regclass, msg), E'\\n'), 'none')"
-            . " FROM pg_class c, verify_heapam(c.oid) WHERE relkind IN ('r', 't', 'm') AND relpersistence = 'p'", 60);
+            . " FROM pg_class c, verify_heapam(c.oid) WHERE relkind IN ('r', 't', 'm') AND relpersistence = 'p'", 120);
         is("$out$err", 'none', "no table of $name is damaged");
     }
 }
