@@ -33,10 +33,14 @@ sub before_root_is_dropped {
     $self->{root} = PgHaRoot->new(sub { });
 }
 
+sub container {
+    my ($self, @command) = @_;
+    return (@container, 'sh', "$self->{dir}/run", qw(setpriv --reuid=postgres --regid=postgres --init-groups --), @command);
+}
+
 sub spawn {
     my ($self, $node) = @_;
-    my $outside = $self->{root}->spawn($node->{log}, @container, 'sh', "$self->{dir}/run",
-        qw(setpriv --reuid=postgres --regid=postgres --init-groups --), $self->server_command($node));
+    my $outside = $self->{root}->spawn($node->{log}, $self->container($self->server_command($node)));
     my $pid;
     $self->until_true(20, "$node->{name}'s container runs", sub {
         ($pid) = grep { (PgHaMachine::inner_pid($_) // 0) == 1 && (stat "/proc/$_")[4] == $> } PgHaCluster::family($outside);
@@ -126,6 +130,15 @@ is(crashes($old, $log), 0, 'what they left behind counts for no crash');
 $cluster->until_true(10, 'ended children are collected', sub { !$cluster->zombies($old) });
 $cluster->wait_ready($primary);
 $cluster->verify_ledger($_) for $cluster->names;
+
+# -- a second container with the same volume, in which the lock file's process 1 is the newcomer itself
+$log = $cluster->log_size($old);
+my $second = $cluster->{root}->spawn($cluster->node($old)->{log}, $cluster->container($cluster->server_command($cluster->node($old)),
+    '-c', "port=" . ($cluster->node($old)->{port} + 20)));
+$cluster->until_true(60, 'the second server has ended', sub { !PgHaCluster::is_running($second) });
+like($cluster->log_text($old, $log), qr{FATAL:  pg_ha: another server works in data directory}, 'a second server on one data directory refuses to start');
+unlike($cluster->log_text($old, $log), qr{starting PostgreSQL|entering standby mode}, 'before it touches anything');
+ok($cluster->streams($old, $primary), 'the first one goes on');
 
 # -- what PostgreSQL itself makes of an orphan that fails, and the log warns of
 like($cluster->log_text($old), qr{WARNING:  pg_ha: this server is the first process of its container}, 'the log warns of orphans');

@@ -15,7 +15,7 @@ extern "C" {
 namespace pg_ha {
 
 // -- postmaster
-void rejoin_at_start();             // from _PG_init: may take its time, start this program anew, or end it
+void rejoin_at_start();             // from _PG_init: locks the directory; may take its time, start this program anew, or end it
 void rejoin_register_callback();    // from shmem_startup_hook, in every cycle
 void rejoin_require_finished();     // before recovery: FATAL if the data directory must not be opened
 

@@ -226,11 +226,14 @@ size_t read_command(char *command, size_t size) {
 } // namespace
 
 void rejoin_at_start() {
-    if (IsUnderPostmaster || !start_gate_is_member() || access(state_directory(), F_OK) != 0)
+    if (IsUnderPostmaster || !start_gate_is_member())
         return;
     static char command[65536];
     const size_t size = read_command(command, sizeof(command));
-    if (only_asks_for_a_setting(command, size) || !look_at_journal().run)
+    if (only_asks_for_a_setting(command, size))
+        return;
+    start_gate_lock_directory();
+    if (access(state_directory(), F_OK) != 0 || !look_at_journal().run)
         return;
     rejoin_now("to finish what was begun");
     start_anew(command, size);

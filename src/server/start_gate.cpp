@@ -37,6 +37,8 @@ namespace pg_ha {
 namespace {
 
 constexpr const char *placeholder_conninfo = "application_name=pg_ha_chooses_the_primary";
+constexpr const char *lock_file = "pg_ha.lock"; // in the data directory; src/rejoin/running.cpp looks at it, too
+constexpr int lock_tries = 500;                 // of 10 ms: a server that ends removes postmaster.pid a little earlier
 
 bool sync_path(const char *path, int flags) {
     const int fd = open(path, flags);
@@ -92,6 +94,26 @@ bool start_gate_is_member() {
     struct stat unused;
     // Anything but a clear "not there" counts as a member: fencing too much loses nothing.
     return stat(secret_file(), &unused) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
+// postmaster.pid names a process, and in two containers with one volume both may have the same number, as a rule 1.  This
+// lock is the kernel's: held as long as the postmaster lives, by nobody that it leaves behind.
+void start_gate_lock_directory() {
+    const int fd = open(lock_file, O_RDWR | O_CREAT | O_CLOEXEC, pg_file_create_mode);
+    if (fd < 0)
+        ereport(FATAL, (errcode_for_file_access(), errmsg("could not open lock file \"%s\": %m", lock_file)));
+    struct flock whole = {};
+    whole.l_type = F_WRLCK;
+    whole.l_whence = SEEK_SET;
+    for (int tries = 0; fcntl(fd, F_SETLK, &whole) != 0; tries++) {
+        if (errno != EACCES && errno != EAGAIN)
+            ereport(FATAL, (errcode_for_file_access(), errmsg("could not lock file \"%s\": %m", lock_file)));
+        if (tries == lock_tries)
+            ereport(FATAL, (errcode(ERRCODE_LOCK_FILE_EXISTS),
+                            errmsg("pg_ha: another server works in data directory \"%s\"", DataDir),
+                            errhint("It may run in another container with the same volume.")));
+        pg_usleep(10000);
+    }
 }
 
 const char *write_standby_signal() {

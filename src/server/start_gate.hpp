@@ -9,6 +9,8 @@ namespace pg_ha {
 // In the postmaster of a member, at every start and in every crash-restart cycle.
 void start_gate();
 bool start_gate_is_member();  // the cluster's secret is there (or cannot be looked at)
+// In the postmaster of a member, at every start: FATAL if another server works in the data directory.
+void start_gate_lock_directory();
 // Creates standby.signal, durably.  Returns null, or what failed (errno is set).
 const char *write_standby_signal();
 
