@@ -200,6 +200,7 @@ sub exit_status { return $exited{ $_[0]->postmaster($_[1]) }; }    # as wait(2) 
 
 sub must_run {
     my ($self, @command) = @_;
+    local $ENV{PGCONNECT_TIMEOUT} = 60;    # a busy machine is no subject here
     my ($status, $out, $err) = run_command(120, @command);
     $self->give_up("@command ended with status $status:\n$out$err") if $status != 0;
     return $out;
@@ -488,6 +489,7 @@ sub try_sql {
 
 sub sql {
     my ($self, $name, $query, $limit) = @_;
+    local $ENV{PGCONNECT_TIMEOUT} = 20;    # of a server that answers
     my ($status, $out, $err) = $self->try_sql($name, $query, $limit);
     $self->give_up("on $name: $query\n$err") if $status != 0;
     return $out;
