@@ -274,6 +274,16 @@ bool get_body(const wire::Message &in, Body &out) {
     return get_body<IndirectReply>(in.indirect_reply(), out);
 }
 
+// Nobody has a configuration of a term that he does not know; whoever believed it would not know its term either.
+bool configuration_fits(const Message &message) {
+    const Configuration *shown = nullptr;
+    if (const auto *heartbeat = std::get_if<Heartbeat>(&message.body))
+        shown = heartbeat->configuration ? &*heartbeat->configuration : nullptr;
+    else if (const auto *vote = std::get_if<VoteReply>(&message.body))
+        shown = vote->configuration ? &*vote->configuration : nullptr;
+    return shown == nullptr || shown->version.term <= message.term;
+}
+
 } // namespace
 
 std::string encode(const Message &message) {
@@ -305,7 +315,7 @@ std::optional<Message> decode_message(std::string_view bytes) {
     message->instance = static_cast<Instance>(in.instance());
     message->saves = in.saves();
     message->term = static_cast<Term>(in.term());
-    if (!get_body(in, message->body))
+    if (!get_body(in, message->body) || !configuration_fits(*message))
         message.reset();
     return message;
 }

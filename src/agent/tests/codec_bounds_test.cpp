@@ -102,6 +102,20 @@ TEST_F(Bounds, TimesFitTheClock) {
     }
 }
 
+TEST_F(Bounds, NoConfigurationIsNewerThanItsSendersTerm) {
+    message_.set_term(3);
+    configuration().set_version_term(3);
+    EXPECT_TRUE(accepted());
+    configuration().set_version_term(4);
+    EXPECT_FALSE(accepted());
+    message_.clear_heartbeat();
+    message_.mutable_vote_reply()->mutable_configuration()->set_sync_quorum(1);
+    message_.mutable_vote_reply()->mutable_configuration()->set_version_term(3);
+    EXPECT_TRUE(accepted());
+    message_.mutable_vote_reply()->mutable_configuration()->set_version_term(4);
+    EXPECT_FALSE(accepted());
+}
+
 TEST_F(Bounds, OneBodyPerMessage) {
     EXPECT_FALSE(accepted());
     message_.mutable_stand_now();

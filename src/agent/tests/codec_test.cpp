@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <iostream>
 #include <limits>
@@ -170,9 +171,14 @@ public:
         }
     }
     Message message() {
-        return {{number(), number()}, static_cast<NodeId>(1 + below(1000)), id<NodeId>(), id<Incarnation>(),
-                id<Term>(),           body(),
-                static_cast<Instance>(number32()), number()};
+        Message out = {{number(), number()}, static_cast<NodeId>(1 + below(1000)), id<NodeId>(), id<Incarnation>(),
+                       id<Term>(),           body(),
+                       static_cast<Instance>(number32()), number()};
+        if (const auto *heartbeat = std::get_if<Heartbeat>(&out.body); heartbeat && heartbeat->configuration)
+            out.term = std::max(out.term, heartbeat->configuration->version.term);
+        if (const auto *vote = std::get_if<VoteReply>(&out.body); vote && vote->configuration)
+            out.term = std::max(out.term, vote->configuration->version.term);
+        return out;
     }
     DurableState state() {
         return {id<NodeId>(), name(), id<Incarnation>(), id<Term>(), id<NodeId>(), configuration(), number(), id<Timeline>()};
