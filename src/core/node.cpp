@@ -418,8 +418,11 @@ void Node::Impl::persist_failed(const std::optional<DurableState> &stored) {
     durable = stored ? *stored : undo.durable;
     leader = same_term ? undo.leader : NodeId::none;
     const bool opened = undo.role == Role::promoting && role == Role::primary; // in this step; nobody says it again
+    const bool admitted = undo.role == Role::joining && configuration().cluster != no_cluster; // and that was stored
     const Role before = opened ? Role::primary : undo.role;
-    const Role back = same_term && before != Role::candidate ? before : resting_role();
+    Role back = same_term && before != Role::candidate && !admitted ? before : resting_role();
+    if (back == Role::deposed && undo.role != Role::deposed && !was_acting)
+        back = Role::standby; // the next look finds it writable, and stores whose WAL that is (check_writable)
     ballot.reset();
     pending_vote.reset();
     campaign_after_gate = force_after_gate = false;

@@ -71,6 +71,34 @@ TEST_F(Identities, AnOldCopyLosesItsIdentityByAnyonesWord) {
     }
 }
 
+// Simulator seed 12047119: admitted while PostgreSQL was open by hand.  The admission was stored, that the WAL is
+// nobody's was not: the node waited to be admitted for ever, and nobody had anything to tell it.
+TEST_F(Identities, AnAdmissionThatWasStoredCountsAlthoughTheNextSaveFailed) {
+    for (const unsigned known_term : {0u, 1u}) {
+        disk = DurableState{};
+        disk.term = term(known_term);
+        disk.incarnation = static_cast<Incarnation>(7);
+        local.in_recovery = false;
+        local.position = position(2, 1000);
+        start(2);
+        ASSERT_EQ(role(), Role::joining);
+        Heartbeat admission = primary_heartbeat(1, 1);
+        admission.configuration = three_voters();
+        admission.config_version = admission.configuration->version;
+        std::optional<DurableState> stored;
+        for (const Output &output : node->step(Received{{cluster, id(1), id(2), static_cast<Incarnation>(1), term(1), admission}}, now))
+            if (const auto *persist = std::get_if<Persist>(&output); persist && persist->state.configuration.find(id(2)))
+                stored = persist->state;
+        ASSERT_TRUE(stored);
+        ASSERT_EQ(node->durable().configuration, Configuration{}) << "that save is the one that fails";
+        step(PersistFailed{stored});
+        sample();
+        EXPECT_EQ(role(), Role::deposed);
+        EXPECT_EQ(disk.by_hand, static_cast<Timeline>(2));
+        EXPECT_EQ(disk.configuration, Configuration{});
+    }
+}
+
 TEST_F(Identities, APrimaryThatIsAnOldCopyIsFencedAndRestarts) {
     start_as_primary();
     hear(2, 1, Rejected{Rejection::stale_incarnation, disk.incarnation, node->instance()});

@@ -71,7 +71,9 @@ void Host::send(const Message &message) {
 }
 
 Sampled Host::sample() {
-    return {local_, local_.in_recovery ? Lineage{} : Lineage{{end_of_wal.timeline, Lsn::none}}};
+    if (local_.in_recovery)
+        return {local_, {}};
+    return {local_, Lineage{{end_of_wal.timeline, Lsn::none}}, local_.position.lsn}; // who streams has confirmed all
 }
 
 void Host::apply_sync(const ApplySync &sync) { cluster_.post(index_, milliseconds(5), SyncInEffect{sync.rule}); }

@@ -81,6 +81,7 @@ constexpr Regression regressions[] = {
     {"RemovedAndTheNewPrimaryIsAStranger", 8075562},            // Schedule.ARemovedMemberIsShownWhoTheMembersAre
     {"LastPrimaryThatDiedBeforeItSpoke", 10043640},             // Checkers::stands
     {"HangingStreamsLookedWellUnderANewRule", 8313001},         // Sync.StreamsThatHangDoNotLookWellUnderANewRule
+    {"AdmittedAndTheNextSaveFailed", 12047119},                 // Identities.AnAdmissionThatWasStoredCounts...
     {"HeardLateAfterAStandstill", 11298},        // Sync.WhoWasHeardLateIsNotLetIn
 };
 
