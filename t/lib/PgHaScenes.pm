@@ -135,7 +135,8 @@ sub break_stream_before_fork {
     $cluster->poll($_, "SELECT pg_last_wal_replay_lsn() >= '$end'", 't', "$_ has all of it") for grep { $_ ne $primary } $cluster->names;
     $cluster->poll($primary, "SELECT array_length(string_to_array(sync_set, ','), 1) FROM ha_cluster", 3, 'all three count');
     $cluster->poll($primary, q{SELECT priority FROM ha_members WHERE name = 'rome'}, 0, 'rome is no candidate');
-    $cluster->sql($primary, 'SELECT ha_switchover()');
+    # The primary hears with the next message what its successor has replayed, and refuses until then.
+    $cluster->until_true(30, "$primary hands over", sub { ($cluster->try_sql($primary, 'SELECT ha_switchover()'))[0] == 0 });
     my ($limit, $begun) = (time + 60, 0);
     until ($begun || time > $limit) {
         opendir my $dir, $cluster->data('rome') . '/pg_wal' or die "pg_wal: $!";
