@@ -84,8 +84,9 @@ $cluster->launch('london');
 my $rewind = $cluster->halted_rewind('london');
 my $shown = qr{^london .* unreachable .*^  london: is being rewound(?:: \d+ % of \d+ MB)?$}ms;
 $ctl->comes_to_say(1, $shown, "status asked of $_ shows how far the rejoin is", 'status', '-d', $ctl->conninfo($_)) for qw(paris rome);
-my $rejoin = $ctl->comes_to_say(1, $shown, 'so does watch', 'watch', '--count', 1, '-d', $all);
-my @rows = @{ decode_json($ctl->comes_to_say(1, qr{is being rewound}, 'and --json', 'watch', '--count', 1, '--json', '-d', $all))->{members} };
+my $in_time = "$all connect_timeout=3";    # london, the first of them, hangs
+$ctl->comes_to_say(1, $shown, 'so does watch', 'watch', '--count', 1, '-d', $in_time);
+my @rows = @{ decode_json($ctl->comes_to_say(1, qr{is being rewound}, 'and --json', 'watch', '--count', 1, '--json', '-d', $in_time))->{members} };
 like((grep { $_->{name} eq 'london' } @rows)[0]{reason}, qr{^is being rewound}, '... in its row');
 kill 'CONT', $rewind;
 streams('london');
