@@ -62,17 +62,19 @@ sub die_diverged {
 
 # The primary's postmaster dies while rome, whose disk is slow, has received WAL that it has not flushed and that paris
 # has not received: its stream was held for less than rome needs for a flush.  Its node worker resigns, so they vote
-# within milliseconds.  Answers: the new primary, its follower, and whether that one had WAL which the new primary lacks.
+# within milliseconds, and of two equal ones paris stands first.  Answers: the new primary, its follower, and whether that one had WAL which the new primary lacks.
 sub die_with_unflushed_wal {
     my ($cluster, $ledger, $library) = @_;
     {
         local $ENV{LD_PRELOAD} = $library;
         local $ENV{PG_HA_SLOW_FLUSH_US} = 30_000;
         $cluster->stop('rome');
+        $cluster->write_node_settings('rome', 'pg_ha.failover_priority' => 50);
         $cluster->start('rome');
     }
     $cluster->wait_standby_of('rome', 'london');
     $cluster->wait_ready('london');
+    $cluster->poll('paris', q{SELECT priority FROM ha_members WHERE name = 'rome'}, 50, 'paris knows whose turn it is');
     $ledger->wait(300, 'before the kill');
     my %offset = map { $_ => $cluster->log_size($_) } qw(paris rome);
     my $walsender = $cluster->sql('london', q{SELECT pid FROM pg_stat_replication WHERE application_name = 'paris'});
@@ -83,8 +85,12 @@ sub die_with_unflushed_wal {
     kill 'KILL', $walsender;
     my $new = $cluster->wait_primary(qw(paris rome));
     my ($follower) = grep { $_ ne $new } qw(paris rome);
-    $cluster->wait_standby_of($follower, $new, 120);
-    return ($new, $follower, $cluster->log_text($follower, $offset{$follower}) =~ /diverged from/ ? 1 : 0);
+    my $diverged;
+    $cluster->until_true(120, "$follower follows $new, or has to be rewound", sub { # not waited for: each fsync is slow
+        $diverged = $cluster->log_text($follower, $offset{$follower}) =~ /diverged from/ ? 1 : 0;
+        return $diverged || $cluster->streams($follower, $new);
+    });
+    return ($new, $follower, $diverged);
 }
 
 # The primary dies while it writes a record that is longer than a WAL segment, when both standbys have received its
