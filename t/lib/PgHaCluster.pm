@@ -699,6 +699,15 @@ sub kill_all_nodes {
     kill 'KILL', @all if @all;
     my $end = time + 10;
     sleep 0.02 while time < $end && grep { is_running($_) } @all;
+    remove_shared_memory($_->{data}) for values %{ $self->{nodes} };
+}
+
+# A killed server leaves its System V segment, and a system has only some thousand; line 7 of its lock file names it.
+sub remove_shared_memory {
+    my ($data) = @_;
+    open my $lock_file, '<', "$data/postmaster.pid" or return;
+    my ($key, $id) = map { /^\s*(\d+)\s+(\d+)/ } (<$lock_file>)[6] // '';
+    shmctl($id, 0, 0) if defined $id && (shmget($key, 0, 0) // -1) == $id;    # IPC_RMID
 }
 
 # For tests that need one cluster after the other.
