@@ -17,7 +17,7 @@ plan(skip_all => 'needs slow_flush.so, as scripts/test has it') unless -e $libra
 negative_control(
     without => 'unflushed_not_counted',
     finds => 'diverged',
-    rounds => 5,
+    rounds => 15,    # it takes one or two
     settings => "fsync = on\n",
     ledger => { sessions => 8, pause_us => 0 },
     scenario => sub {

@@ -80,7 +80,7 @@ sub die_with_unflushed_wal {
     my $walsender = $cluster->sql('london', q{SELECT pid FROM pg_stat_replication WHERE application_name = 'paris'});
     $cluster->kill_postmaster('london', sub {
         kill 'STOP', $walsender or die "cannot stop the walsender for paris: $!";
-        sleep 0.025;
+        sleep 0.012;
     });
     kill 'KILL', $walsender;
     my $new = $cluster->wait_primary(qw(paris rome));
