@@ -6,17 +6,15 @@
 #     clients (this process) ---- router ---- london, paris, rome
 #
 # Packets are dropped in the router, silently, by direction and by port if wanted: `ip rule ... blackhole`.
-# Namespaces need root.  A helper process stays root for `ip` and for starting servers, which run as
-# postgres; when this process ends, however it ends, the helper removes what it made.
+# Namespaces need root.  PgHaRoot runs `ip` and starts the servers, which run as postgres; when this process ends,
+# however it ends, it removes the namespaces.
 package PgHaNetwork;
 
 use strict;
 use warnings;
 use parent -norequire, 'PgHaCluster';
-use IO::Handle;
 use PgHaCluster;
-use POSIX qw(setsid);
-use Socket qw(AF_UNIX SOCK_STREAM PF_UNSPEC);
+use PgHaRoot;
 
 our @as_postgres = qw(setpriv --reuid=postgres --regid=postgres --init-groups --);
 
@@ -35,81 +33,17 @@ sub unavailable {
 
 sub before_root_is_dropped {
     my ($self) = @_;
-    socketpair(my $ours, my $its, AF_UNIX, SOCK_STREAM, PF_UNSPEC) or die "socketpair: $!\n";
-    my $pid = fork() // die "fork: $!";
-    if (!$pid) {
-        close $ours;
-        serve($its);
-    }
-    close $its;
-    $ours->autoflush(1);
-    $self->{root} = $ours;
+    my @namespaces = map { $self->namespace($_) } 'router', $self->names;
+    $self->{root} = PgHaRoot->new(sub {
+        PgHaCluster::run_command(20, qw(ip netns del), $_) for @namespaces;    # their links go with them
+    });
     $self->make_network;
-}
-
-# A request is one line of words: "ip ...", run; "spawn LOG COMMAND...", a server in the background, answered
-# with its pid.  Any other end than that of the pipe is the test's own.
-sub serve {
-    my ($pipe) = @_;
-    $pipe->autoflush(1);
-    $SIG{$_} = 'IGNORE' for qw(INT TERM HUP PIPE);
-    my @namespaces;
-    while (defined(my $line = <$pipe>)) {
-        chomp $line;
-        my @words = split /\t/, $line;
-        push @namespaces, $words[-1] if "@words" =~ /^ip netns add/;
-        my $answer;
-        if ($words[0] eq 'spawn') { $answer = spawn_there(@words[ 1 .. $#words ]); }
-        else {
-            my ($status, undef, $err) = PgHaCluster::run_command(20, @words);
-            $answer = $status == 0 ? 'ok' : $err || "status $status";
-        }
-        $answer =~ tr/\n/ /;
-        print $pipe "$answer\n";
-    }
-    PgHaCluster::run_command(20, qw(ip netns del), $_) for @namespaces;    # their links go with them
-    POSIX::_exit(0);
-}
-
-# The server becomes a child of the test process, which adopts orphans.
-sub spawn_there {
-    my ($log, @command) = @_;
-    pipe(my $read, my $write) or die $!;
-    my $middle = fork() // die "fork: $!";
-    if (!$middle) {
-        my $pid = fork() // die "fork: $!";
-        if ($pid) {
-            syswrite $write, "$pid\n";
-            POSIX::_exit(0);
-        }
-        setsid();
-        chdir '/';
-        $SIG{$_} = 'DEFAULT' for qw(INT TERM HUP PIPE);
-        open STDIN, '<', '/dev/null';
-        open STDOUT, '>>', $log;
-        open STDERR, '>&', \*STDOUT;
-        exec { $command[0] } @command or POSIX::_exit(127);
-    }
-    close $write;
-    chomp(my $pid = <$read>);
-    waitpid $middle, 0;
-    return $pid;
-}
-
-sub as_root {
-    my ($self, @words) = @_;
-    my $pipe = $self->{root};
-    print $pipe join("\t", @words), "\n";
-    my $answer = <$pipe>;
-    die "the helper for the network is gone\n" unless defined $answer;
-    chomp $answer;
-    return $answer;
 }
 
 sub ip {
     my ($self, @words) = @_;
-    my $answer = $self->as_root('ip', @words);
-    die "ip @words: $answer\n" if $answer ne 'ok';
+    my ($status, undef, $error) = $self->{root}->run(20, 'ip', @words);
+    die "ip @words: $error\n" if $status != 0;
 }
 
 # ---- addresses -------------------------------------------------------------------------------------------
@@ -163,9 +97,7 @@ sub spawn {
 
 sub spawn_as_root {
     my ($self, $node, @command) = @_;
-    my $answer = $self->as_root('spawn', $node->{log}, @command);
-    die "$node->{name} was not started: $answer\n" unless $answer =~ /^\d+$/;
-    return $answer;
+    return $self->{root}->spawn($node->{log}, @command);
 }
 
 # ---- broken links -------------------------------------------------------------------------------------------
