@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: PostgreSQL
 #include "conninfo.hpp"
 
+#include "agent/conninfo_value.hpp"
 #include "failure.hpp"
 
 #include <libpq-fe.h>
@@ -90,15 +91,8 @@ std::vector<Conninfo> Conninfo::single_hosts() const {
 
 std::string Conninfo::text() const {
     std::string text;
-    for (const auto &[keyword, value] : options_) {
-        text += (text.empty() ? "" : " ") + keyword + "='";
-        for (const char c : value) {
-            if (c == '\'' || c == '\\')
-                text += '\\';
-            text += c;
-        }
-        text += "'";
-    }
+    for (const auto &[keyword, value] : options_)
+        text += (text.empty() ? "" : " ") + keyword + "=" + quote_conninfo(value);
     return text;
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: PostgreSQL
 #include "conninfo.hpp"
 
+#include "agent/conninfo_value.hpp"
+
 #include <libpq-fe.h>
 
 #include <cstdlib>
@@ -8,20 +10,6 @@
 #include <string_view>
 
 namespace pg_ha::rejoin {
-
-namespace {
-
-void add(std::string &text, const std::string &keyword, const std::string &value) {
-    text += (text.empty() ? "" : " ") + keyword + "='";
-    for (const char c : value) {
-        if (c == '\'' || c == '\\')
-            text += '\\';
-        text += c;
-    }
-    text += "'";
-}
-
-} // namespace
 
 // In front, so that what the administrator says holds.
 std::string with_keepalives(const std::string &conninfo) {
@@ -38,7 +26,7 @@ std::string for_command_line(const std::string &conninfo) {
         if (std::string_view(option->keyword) == "password")
             ::setenv("PGPASSWORD", option->val, 1);
         else
-            add(text, option->keyword, option->val);
+            text += (text.empty() ? "" : " ") + std::string(option->keyword) + "=" + quote_conninfo(option->val);
     }
     return text; // empty: the string is none, and the program says that it cannot connect
 }

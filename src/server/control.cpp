@@ -9,9 +9,8 @@
 #include "control.hpp"
 
 #include "backend.hpp"
+#include "agent/conninfo_value.hpp"
 #include "core/planted.hpp"
-#include "conninfo.hpp"
-
 #include "guc.hpp"
 #include "shmem.hpp"
 #include "snapshot.hpp"

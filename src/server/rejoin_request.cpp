@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: PostgreSQL
 //
 // The node worker's part of a rejoin: the request, when to try again, and the report.
+#include "agent/conninfo_value.hpp"
 #include "agent/rejoin_journal.hpp"
 
 #include "backend.hpp"
 #include "guc.hpp"
-#include "conninfo.hpp"
 #include "rejoin.hpp"
 
 extern "C" {

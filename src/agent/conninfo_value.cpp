@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: PostgreSQL
-#include "conninfo.hpp"
+#include "conninfo_value.hpp"
 
 namespace pg_ha {
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: PostgreSQL
 //
-// Values in libpq connection strings.
+// Values in libpq connection strings, for all who put one together: server, pg_ha_rejoin and pg_hactl.
 #pragma once
 
 #include <string>
 
 namespace pg_ha {
 
-// A libpq connection string's value, quoted where it has to be.
+// 'value', with its quotes and backslashes escaped.
 std::string quote_conninfo(const std::string &value);
 
 } // namespace pg_ha
