@@ -13,7 +13,7 @@ my $cluster = PgHaCluster->new;
 $cluster->start_all;
 $cluster->start_writer;
 $cluster->wait_writes(300, 'before the power cut');
-$cluster->kill_everything($_) for $cluster->names;
+$cluster->power_off;
 
 # The last primary alone is not enough, whatever it remembers.
 $cluster->start('london');

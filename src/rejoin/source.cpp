@@ -7,10 +7,12 @@
 
 #include <libpq-fe.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <optional>
+#include <poll.h>
 #include <stdexcept>
 
 namespace pg_ha::rejoin {
@@ -18,7 +20,11 @@ namespace pg_ha::rejoin {
 namespace {
 
 constexpr int checkpoint_patience = 300; // seconds; a big server's checkpoint takes its time
-constexpr const char *standbys_patience = "2s"; // the primary may be waiting for this very server
+constexpr std::chrono::seconds standbys_patience{2}; // the primary may be waiting for this very server
+constexpr std::chrono::seconds answer_patience{310}; // more than statement_timeout: a frozen server does not keep that
+constexpr int look_every_ms = 20;
+
+using Result = std::unique_ptr<PGresult, void (*)(PGresult *)>;
 
 class Session {
 public:
@@ -32,15 +38,14 @@ public:
         value("SELECT pg_catalog.set_config('search_path', '', false)");
         value("SELECT pg_catalog.set_config('statement_timeout', '300s', false)");
     }
-    std::unique_ptr<PGresult, void (*)(PGresult *)> rows(const std::string &query) {
-        leave_if_stopped();
-        std::unique_ptr<PGresult, void (*)(PGresult *)> result(::PQexec(connection_.get(), query.c_str()), ::PQclear);
+    Result rows(const std::string &query, std::chrono::seconds patience = answer_patience) {
+        Result result = answer_to(query, patience);
         if (::PQresultStatus(result.get()) != PGRES_TUPLES_OK)
             throw std::runtime_error(last_lines(::PQerrorMessage(connection_.get())));
         return result;
     }
-    std::string value(const std::string &query) {
-        const auto result = rows(query);
+    std::string value(const std::string &query, std::chrono::seconds patience = answer_patience) {
+        const Result result = rows(query, patience);
         return ::PQntuples(result.get()) == 1 ? ::PQgetvalue(result.get(), 0, 0) : "";
     }
     bool writable() const {
@@ -48,8 +53,7 @@ public:
         return standby && std::string(standby) == "off";
     }
     bool command(const std::string &text) {
-        const std::unique_ptr<PGresult, void (*)(PGresult *)> result(::PQexec(connection_.get(), text.c_str()), ::PQclear);
-        return ::PQresultStatus(result.get()) == PGRES_COMMAND_OK;
+        return ::PQresultStatus(answer_to(text, answer_patience).get()) == PGRES_COMMAND_OK;
     }
 
     // Without waiting for the answer; while one is still missing, nothing.
@@ -67,8 +71,34 @@ public:
     }
 
 private:
+    // PQexec() would neither end at a stop nor leave a server that hangs.
+    Result answer_to(const std::string &query, std::chrono::seconds patience);
+
     std::unique_ptr<PGconn, void (*)(PGconn *)> connection_;
 };
+
+Result Session::answer_to(const std::string &query, std::chrono::seconds patience) {
+    const auto end = std::chrono::steady_clock::now() + patience;
+    PGconn *connection = connection_.get();
+    Result last(nullptr, ::PQclear); // none: an error, as PQresultStatus() takes it
+    bool alive = ::PQsendQuery(connection, query.c_str()) == 1;
+    while (alive) {
+        leave_if_stopped();
+        if (::PQisBusy(connection) == 0) {
+            PGresult *next = ::PQgetResult(connection);
+            if (!next)
+                return last;
+            last.reset(next);
+            continue;
+        }
+        if (std::chrono::steady_clock::now() > end)
+            throw std::runtime_error("no answer within " + std::to_string(patience.count()) + " s");
+        pollfd wait{::PQsocket(connection), POLLIN, 0};
+        ::poll(&wait, 1, look_every_ms);
+        alive = ::PQconsumeInput(connection) == 1;
+    }
+    return {nullptr, ::PQclear};
+}
 
 // The primary checkpoints by itself after its promotion; a right to ask for it only saves time.
 void await_checkpoint(Session &source, const RejoinJournal &journal) {
@@ -147,9 +177,9 @@ void check_source(const RejoinJournal &journal) {
 void write_a_record(const RejoinJournal &journal) {
     Session source(with_limits(journal));
     source.value("SELECT pg_catalog.pg_current_xact_id()"); // its commit record is flushed when its time comes
-    source.value("SELECT pg_catalog.set_config('synchronous_commit', 'on', false),"
-                 " pg_catalog.set_config('statement_timeout', '" + std::string(standbys_patience) + "', false)");
-    source.value("SELECT pg_catalog.pg_logical_emit_message(true, 'pg_ha', 'rewound')");
+    source.value("SELECT pg_catalog.set_config('synchronous_commit', 'on', false)");
+    // statement_timeout does not end a commit's wait for standbys.
+    source.value("SELECT pg_catalog.pg_logical_emit_message(true, 'pg_ha', 'rewound')", standbys_patience);
 }
 
 // Null: it is not there, no primary, or of an older term.
