@@ -48,8 +48,14 @@ throw_away('stranger');
 # A server of another cluster, with its own secret, that was given our peers.
 $offset = $cluster->log_size('london');
 $cluster->init('stranger');
+$cluster->write_node_settings('stranger', 'pg_ha.failover_priority' => 0);
 $cluster->start('stranger');
 $cluster->sql('stranger', 'CREATE EXTENSION pg_ha');
+my ($status, undef, $err) = $cluster->try_sql('stranger', 'SELECT ha_bootstrap()');
+ok($status != 0 && $err =~ /pg_ha.failover_priority is 0.*HINT:/s, 'no cluster begins with a server that must not lead') or diag($err);
+$cluster->write_node_settings('stranger', 'pg_ha.failover_priority' => undef);
+kill 'HUP', $cluster->postmaster('stranger');
+$cluster->poll('stranger', 'SHOW pg_ha.failover_priority', 100, 'it is told otherwise');
 $cluster->sql('stranger', 'SELECT ha_bootstrap()');
 $cluster->wait_log('london', qr/pg_ha: .*(secret|cluster)/, 'another cluster: the primary logs it', $offset);
 $cluster->wait_log('stranger', qr/pg_ha: .*(secret|cluster)/, 'another cluster: the stranger logs it');

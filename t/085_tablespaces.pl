@@ -64,11 +64,15 @@ in_turn('london', table_in('common'), "INSERT INTO in_common SELECT -n, repeat('
     "INSERT INTO filler SELECT n, repeat('x', 100) FROM generate_series(1, 20000) n");
 
 # The primary dies with WAL that nobody else has; the others change the same pages.  `alone`: what only it does before;
-# `meanwhile`: what only the next primary does, which is returned.
+# `meanwhile`: what only the next primary does, which is returned; `behind`: who lacks the last commits.
 sub fall {
-    my ($old, $alone, $meanwhile) = @_;
+    my ($old, $alone, $meanwhile, $behind) = @_;
     $cluster->start_writer;
     $cluster->wait_writes(100, "on $old");
+    if ($behind) {
+        $cluster->hold_stream($old, $behind);
+        $cluster->wait_writes(100, "that $behind does not get");
+    }
     $cluster->diverge($old, 3000);
     in_turn($old, 'SET synchronous_commit = local', @$alone) if @$alone;
     $cluster->kill_everything($old);
@@ -168,7 +172,7 @@ my ($third) = grep { $_ ne $old } others($new);
 $cluster->write_node_settings($third, 'pg_ha.failover_priority' => 0);
 kill 'HUP', $cluster->postmaster($third);
 $cluster->poll($new, "SELECT priority FROM ha_members WHERE name = '$third'", 0, "$third is not to be elected");
-is(fall($new, [], []), $old, 'the clone is elected');
+is(fall($new, [], [], $third), $old, 'the clone is elected');
 $log = $cluster->log_size($new);
 $cluster->start($new);
 came_home($new, $old, qw(in_after in_deeper in_later));

@@ -33,7 +33,7 @@ struct Member {
     bool voter = false;    // false: learner
     Endpoint peer;         // where its node worker listens
     Endpoint postgres;     // where its postmaster listens (standbys stream from there)
-    std::uint16_t priority = 100; // 0 = never primary
+    std::uint16_t priority = 100; // 0 = primary only as stand-in
     bool operator==(const Member &) const = default;
 };
 

@@ -154,7 +154,7 @@ enum class Refusal : std::uint8_t {
     promised = 3,           // the current primary still has the voter's promise
     position_behind = 4,    // candidate's WAL ends before the voter's
     position_unknown = 5,   // voter restarted and has not read its WAL to the end
-    not_eligible = 6,       // candidate is no data voter, or has priority 0
+    not_eligible = 6,       // candidate is no data voter
     not_voter = 7,          // the one asked does not vote
     just_restarted = 8,     // voter does not know its earlier promise
     storage_failed = 9,     // vote could not be made durable

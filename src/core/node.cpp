@@ -228,6 +228,8 @@ void Node::Impl::tick() {
         update_lease();
     if (handover && now >= handover->ask_due)
         ask_successor();
+    if (now >= hand_over_due)
+        end_stand_in();
     if (role == Role::deposed && !demotion_asked && now >= demote_at) { // not in the step that deposed it: its vote leaves first
         demotion_asked = true;
         out.push_back(Demote{reason});

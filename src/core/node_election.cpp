@@ -19,6 +19,7 @@ constexpr Duration jitter_on_evidence = milliseconds(4);
 constexpr Duration retry_on_evidence = milliseconds(25);
 constexpr Duration retry_at_most = milliseconds(500);
 constexpr unsigned ballots_given_way = 2; // to a voter that is ahead; if it can't win, those who grant decide
+constexpr Duration stand_in_after = milliseconds(500); // those that may lead for good have tried by then
 constexpr Duration after_the_vote = milliseconds(20); // who asked for the switchover shall still hear of it
 constexpr Duration vote_wait = milliseconds(250); // covers a slow fdatasync on the voters
 } // namespace
@@ -26,10 +27,22 @@ constexpr Duration vote_wait = milliseconds(250); // covers a slow fdatasync on 
 // ---- standing -----------------------------------------------------------------------------------------
 
 bool Node::Impl::may_stand() const {
-    return role == Role::standby && is_voter() && settings.kind == MemberKind::data && settings.priority > 0 &&
-           local.in_recovery && local.promotable && (local.position_known || planted(Bug::restarted_believed)) &&
+    return role == Role::standby && is_voter() && settings.kind == MemberKind::data &&
+           (settings.priority > 0 || stands_in(now)) && local.in_recovery && local.promotable && (local.position_known || planted(Bug::restarted_believed)) &&
            raw(local.position.timeline) <= raw(durable.term) && !lags(local.position) &&
            (!configuration().paused || configuration().recorded_by == durable.self || now < ordered_until || planted(Bug::pause_ignored));
+}
+
+// With failover_priority 0 a node leads only where that is needed: it refuses its vote to those who lack WAL that is
+// here, so that perhaps nobody can be elected.
+bool Node::Impl::stands_in(Instant at) const {
+    const auto lacks_wal = [&](const Member &member) {
+        const MemberTable::Row *row = table.find(member.id);
+        return member.id != durable.self && member.voter && member.kind == MemberKind::data && member.priority > 0 && row &&
+               liveness(member.id, at) == Liveness::alive && row->report.local.in_recovery &&
+               row->report.local.position_known && row->report.local.position < local.position;
+    };
+    return settings.priority == 0 && !planted(Bug::no_stand_in) && std::ranges::any_of(configuration().members, lacks_wal);
 }
 
 // How many other voters should stand before this one, as far as is known.
@@ -64,6 +77,8 @@ void Node::Impl::schedule_election() {
     Instant earliest = promise_void ? now : std::max(promise_until, now);
     if (!promise_void && promise_until == long_ago) // restarted: an earlier promise may still bind us
         earliest = std::max(earliest, started + promised_lease());
+    if (settings.priority == 0)
+        earliest += stand_in_after;
     election_due = earliest + step * static_cast<std::int64_t>(rank()) + jitter(chance);
 }
 
@@ -101,7 +116,7 @@ Refusal Node::Impl::refusal_before_gate(NodeId candidate, const VoteRequest &req
     if (!is_voter() && request.config_version <= configuration().version)
         return Refusal::not_voter;
     const Member *member = configuration().find(candidate);
-    if (!member || member->kind != MemberKind::data || member->priority == 0)
+    if (!member || member->kind != MemberKind::data)
         return Refusal::not_eligible;
     if (request.term < durable.term || (request.pre && request.term == durable.term))
         return Refusal::stale_term;
@@ -252,7 +267,8 @@ void Node::Impl::on_vote_reply(const Message &message, const VoteReply &reply) {
         schedule_election();
         return;
     }
-    if (reply.refusal == Refusal::position_behind && reply.position > local.position) {
+    const Member *voter = configuration().find(message.from);
+    if (reply.refusal == Refusal::position_behind && reply.position > local.position && voter && voter->priority > 0) {
         if (!ballot->passed_on) // one only: two that are told at the same moment split the votes
             send(message.from, StandNow{});
         ballot->passed_on = true;
@@ -299,6 +315,7 @@ void Node::Impl::lose_ballot(const std::string &why) {
 void Node::Impl::win(const std::string &how) {
     const Ballot won = ballot.value_or(Ballot{});
     ballot.reset();
+    hand_over_due = settings.priority == 0 ? now : never;
     promise_void = leader_gone = false; // that was about the primary before
     ordered_until = long_ago;
     clean_stop_until = never;
@@ -324,7 +341,8 @@ void Node::Impl::win(const std::string &how) {
     commits_wait = false;
     election_due = never;
     unasked.clear();
-    become(Role::promoting, how + " in term " + std::to_string(raw(durable.term)));
+    become(Role::promoting, how + " in term " + std::to_string(raw(durable.term)) +
+                                (settings.priority == 0 ? ", though its failover_priority is 0: hands over when another can lead" : ""));
     first_record(won);
     apply_sync();
     const Term stock = static_cast<Term>(raw(local.position.timeline) + 1);

@@ -53,7 +53,8 @@ struct Handover {
     Instant began = long_ago;
     Instant give_up = never;
     Instant ask_due = never;         // the next question how far it is
-    std::optional<Lsn> needs;        // the end of our WAL when nothing was answered any more
+    std::optional<Lsn> needs{};      // the end of our WAL when nothing was answered any more
+    std::string why{};
 };
 
 struct Node::Impl {
@@ -124,6 +125,7 @@ struct Node::Impl {
     LeaseTracker contacts;            // like leases, but also of heartbeats that asked for no promise
     bool asks_promise = true;
     std::optional<Handover> handover;
+    Instant hand_over_due = never;    // a stand-in leads no longer than it must
     Instant demote_at = long_ago;     // deposed by a handover: its vote may be needed first
     std::optional<bool> pause_wanted;
     std::set<NodeId> unwanted;        // members that an operator removes
@@ -222,6 +224,7 @@ struct Node::Impl {
 
     // node_election.cpp
     bool may_stand() const;
+    bool stands_in(Instant at) const;
     std::size_t rank() const;
     void schedule_election();
     void stand();
@@ -265,7 +268,9 @@ struct Node::Impl {
     std::string nobody_can_succeed(Instant at) const;
     void obey(const Command &command);
     void ask_successor();
+    void begin_handover(NodeId to, const std::string &why);
     void consider_handover();
+    void end_stand_in();
     void give_up_handover(const std::string &why);
     void stand_now();
 

@@ -18,6 +18,7 @@ using std::chrono::seconds;
 namespace {
 constexpr Duration handover_within = seconds(3);        // commits wait so long at the most
 constexpr Duration ask_successor_every = milliseconds(5);
+constexpr int leases_between_handovers = 10;           // each attempt may cost as much as a switchover that is given up
 constexpr Duration wait_for_votes = milliseconds(250);  // that of the old primary may be needed
 constexpr std::uint64_t near_bytes = 16 << 20;          // one WAL segment
 } // namespace
@@ -125,10 +126,12 @@ std::string Node::Impl::obstacle_to(const StandByOrder &, Instant at) const {
         return "elections are not paused: a primary is elected without an order";
     if (!promise_void && at < promise_until && leader != NodeId::none)
         return "this node has heard " + name_of(leader) + " less than one lease ago";
-    if (role != Role::standby || !is_voter() || settings.kind != MemberKind::data || settings.priority == 0)
+    if (role != Role::standby || !is_voter() || settings.kind != MemberKind::data)
         return "this node may not become the primary";
     if (!local.position_known || !local.promotable)
         return "this node has not replayed its own WAL";
+    if (settings.priority == 0 && !stands_in(at))
+        return "this node has failover_priority 0, and no WAL that others lack";
     std::set<NodeId> able{durable.self};
     for (const Member &member : configuration().members) {
         const MemberTable::Row *row = table.find(member.id);
@@ -147,12 +150,7 @@ void Node::Impl::obey(const Command &command) {
         return;
     }
     if (const auto *switchover = std::get_if<Switchover>(&command)) {
-        const NodeId to = switchover->target != NodeId::none ? switchover->target : best_successor(now);
-        handover = Handover{to, now, now + handover_within, now};
-        reason = "hands over to " + name_of(to) + " by an operator's order: commits wait";
-        out.push_back(Note{role, role, durable.term, local.position, reason});
-        update_lease();
-        ask_successor();
+        begin_handover(switchover->target != NodeId::none ? switchover->target : best_successor(now), "by an operator's order");
     } else if (const auto *pause = std::get_if<SetPaused>(&command)) {
         pause_wanted = pause->paused;
         advance_configuration();
@@ -163,6 +161,14 @@ void Node::Impl::obey(const Command &command) {
         ordered_until = now + order_holds;
         election_due = now;
     }
+}
+
+void Node::Impl::begin_handover(NodeId to, const std::string &why) {
+    handover = Handover{to, now, now + handover_within, now, {}, why};
+    reason = "hands over to " + name_of(to) + " " + why + ": commits wait";
+    out.push_back(Note{role, role, durable.term, local.position, reason});
+    update_lease();
+    ask_successor();
 }
 
 // Its heartbeats are too far apart for a wait in which nobody may commit.
@@ -197,7 +203,7 @@ void Node::Impl::consider_handover() {
     }
     send_members(Resign{false, h.successor});
     send(h.successor, StandNow{});
-    step_down("handed over to " + name_of(h.successor) + " by an operator's order");
+    step_down("handed over to " + name_of(h.successor) + " " + h.why);
     demote_at = now + wait_for_votes;
 }
 
@@ -206,6 +212,14 @@ void Node::Impl::give_up_handover(const std::string &why) {
     handover.reset();
     out.push_back(Note{role, role, durable.term, local.position, reason});
     update_lease();
+}
+
+// Who has priority 0 and leads all the same, because nobody else had its WAL or an operator forced it, does so until another can.
+void Node::Impl::end_stand_in() {
+    if (now < hand_over_due || configuration().paused || settings.priority > 0 || !obstacle(Switchover{}, now).empty())
+        return;
+    hand_over_due = now + leases_between_handovers * promised_lease();
+    begin_handover(best_successor(now), "because its failover_priority is 0");
 }
 
 void Node::Impl::stand_now() {

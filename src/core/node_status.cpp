@@ -123,6 +123,7 @@ std::string Node::Impl::failover_obstacle(Instant at) const {
     std::map<NodeId, Position> able; // who could vote, with the WAL that it has
     std::string missing;
     Position best;                   // of those who could stand
+    bool somebody = false;           // among them one that may lead for good
     for (const Member &member : configuration().members) {
         if (!member.voter || member.id == primary)
             continue;
@@ -136,8 +137,10 @@ std::string Node::Impl::failover_obstacle(Instant at) const {
             continue;
         }
         able[member.id] = witness ? Position{} : state.position;
-        if (!witness && member.priority > 0 && state.streaming)
-            best = std::max(best, state.position);
+        if (witness || !state.streaming)
+            continue;
+        best = std::max(best, state.position);
+        somebody |= member.priority > 0;
     }
     std::set<NodeId> would_vote;
     for (const auto &[id, position] : able)
@@ -149,7 +152,7 @@ std::string Node::Impl::failover_obstacle(Instant at) const {
         return "not enough voters without the primary: missing " + missing;
     if (!wins_election(configuration(), would_vote))
         return "no other node is sure to have every commit: " + outside_sync_set(would_vote);
-    if (best == Position{})
+    if (!somebody)
         return "no voter that may become primary receives WAL";
     return "";
 }

@@ -26,6 +26,7 @@ enum class Bug : std::uint8_t {
     diverged_streams,          // the gate opens without a look at the primary's lineage
     rejoin_undiverged,         // a node whose WAL is part of the primary's history asks to be rewound
     rejoin_by_any_lineage,     // ... before its primary, not yet open for writes, has told its history
+    no_stand_in,               // a member with priority 0 never stands, whatever only it has
     timeline_reused,           // the next timeline is chosen as stock PostgreSQL chooses it, not by term
     // time
     lease_from_receipt,        // the lease counts from the answer's receipt

@@ -22,7 +22,7 @@ struct Settings {
     unsigned min_sync_standbys = 0;               // a commit waits for at least so many, whatever is lost
     Duration standby_patience = std::chrono::seconds(2); // so long not well: lost to the sync set
     std::uint64_t max_lag_on_failover = 16 << 20; // bytes; asynchronous mode only
-    std::uint16_t priority = 100;                 // 0 = never primary
+    std::uint16_t priority = 100;                 // 0 = primary only as stand-in (see stands_in)
     std::size_t members_max = pg_ha::members_max; // only the simulator goes beyond
     RecoveryParameters parameters{};              // of PostgreSQL, since its start
     bool tracing = false;

@@ -48,6 +48,10 @@ void check_preconditions() {
     if (guc_missing())
         ereport(ERROR, (errcode(errcode_not_configured), errmsg("cannot bootstrap a cluster: %s", guc_missing()),
                         errhint("%s", guc_missing_hint())));
+    if (guc_failover_priority == 0)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("cannot bootstrap a cluster: pg_ha.failover_priority is 0"),
+                        errhint("The only server of a cluster has to be its primary after every restart. Set it above 0 and reload.")));
     if (pg_atomic_read_u32(&shared->armed) != 0 || secret_exists())
         ereport(ERROR, (errcode(errcode_already_bootstrapped), errmsg("this server already belongs to a cluster"),
                         errdetail("The secret of its cluster is in \"%s\".", secret_file()),

@@ -192,7 +192,7 @@ void define_policy() {
                             "Commits are confirmed by at least so many standbys, or wait.",
                             "0: when all standbys are lost, the primary goes on alone.", &guc_min_sync_standbys, 0, 0,
                             static_cast<int>(members_max) - 1, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
-    DefineCustomIntVariable("pg_ha.failover_priority", "Which of equal standbys is preferred; 0 never becomes primary.",
+    DefineCustomIntVariable("pg_ha.failover_priority", "Which of equal standbys is preferred; 0 becomes primary only where no other has its WAL.",
                             nullptr, &guc_failover_priority, 100, 0, 1000, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     DefineCustomBoolVariable("pg_ha.trace", "Writes every decision of the protocol to the server log.", nullptr,
                              &guc_trace, false, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);

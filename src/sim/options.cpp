@@ -159,6 +159,9 @@ Options draw_options(std::uint64_t seed) {
         o.witnesses = static_cast<int>(witness.between(1, o.hosts / 2));
     draw_rare(o);
     bound_loss(o);
+    Random last_choice(seed ^ 0x9E6C63D0876A9A47ull); // of its own, as above
+    if (const int data = o.hosts - o.witnesses; data > 1 && last_choice.chance(0.15))
+        o.priority[static_cast<std::size_t>(last_choice.between(1, data - 1))] = 0;
     Random commands(seed ^ 0x7F4A7C159E3779B9ull); // of its own, as above
     if (commands.chance(0.4))
         o.commands_every = commands.magnitude(o.lease / 2, 10 * o.lease);
@@ -184,6 +187,9 @@ std::string describe(const Options &o) {
         ms(o.promote), ms(o.apply_sync), ms(o.replay), o.sessions, ms(o.think),
         static_cast<unsigned long long>(o.record_bytes));
     std::string text = line;
+    for (int i = 0; i < o.hosts; i++)
+        if (o.priority[static_cast<std::size_t>(i)] == 0)
+            text += " n" + std::to_string(i + 1) + " only stands in,";
     if (o.commands_every > 0) {
         std::snprintf(line, sizeof line, " operators' commands %.0f", ms(o.commands_every));
         text += line;

@@ -39,6 +39,7 @@ const std::vector<Plant> &plants() {
         in_core("diverged_streams", Bug::diverged_streams),
         in_core("rejoin_undiverged", Bug::rejoin_undiverged),
         in_core("rejoin_by_any_lineage", Bug::rejoin_by_any_lineage),
+        in_core("no_stand_in", Bug::no_stand_in),
         in_core("timeline_reused", Bug::timeline_reused),
         in_core("lease_from_receipt", Bug::lease_from_receipt),
         in_core("lease_without_promise", Bug::lease_without_promise),

@@ -41,6 +41,8 @@ std::string World::obstacle(bool wholly) {
         return primary->name + " holds the lease but acknowledges nothing";
     if (!wholly)
         return "";
+    if (options.priority[static_cast<std::size_t>(primary->index)] == 0)
+        return primary->name + " still stands in";
     const Status truth = primary->agent()->status();
     if (truth.configuration.paused)
         return "elections are paused";

@@ -179,7 +179,7 @@ Host *World::acting_primary() {
 // mode S says so: a witness is never in it.)
 bool World::could_elect(const Configuration &c, const Host *loser) const {
     std::size_t voters = 0, counted = 0;
-    bool server = false;
+    bool server = false; // one that may lead for good
     for (const std::unique_ptr<Host> &h : hosts_) {
         const bool nobody = h.get() == loser || h->postgres.half_rewound() || h->impostor != NodeId::none;
         const DurableState *state = nobody ? nullptr : h->disk.usable();
@@ -187,7 +187,7 @@ bool World::could_elect(const Configuration &c, const Host *loser) const {
             continue;
         const NodeId id = state->self;
         voters += c.is_voter(id);
-        server |= c.is_voter(id) && !h->witness();
+        server |= c.is_voter(id) && !h->witness() && options.priority[static_cast<std::size_t>(h->index)] > 0;
         counted += std::find(c.sync.set.begin(), c.sync.set.end(), id) != c.sync.set.end();
     }
     return server && 2 * voters > c.voter_count() && (c.sync.set.empty() || counted + c.sync.quorum > c.sync.set.size());

@@ -466,6 +466,13 @@ sub thaw {
     kill 'CONT', @{ delete $self->node($name)->{frozen} // [] };
 }
 
+# This standby gets no more of the primary's WAL.
+sub hold_stream {
+    my ($self, $primary, $standby) = @_;
+    my $sender = $self->sql($primary, "SELECT pid FROM pg_stat_replication WHERE application_name = '$standby'");
+    kill 'STOP', $self->outer_pid($sender, $primary);
+}
+
 # WAL that no standby will get: its walsenders stand still while rows are written.  Kill it, or freeze it.
 sub diverge {
     my ($self, $name, $rows) = @_;
