@@ -136,6 +136,7 @@ sub new {
         writer => undef,
         given => \%options,    # for subclasses
         helpers => [],    # other clients that end with the test; each knows its pid
+        test => $$,
     }, $class;
     chmod 0755, $self->{dir};
     my ($built) = grep { -x } "$bindir/pg_ha_ledger", dirname(abs_path(__FILE__)) . '/../../build/ledger';
@@ -729,7 +730,8 @@ sub end {
 END {
     my $status = $?;
     alarm 0;
-    for my $self (@clusters) {
+    # Not in a child that a signal ends before it has become another program.
+    for my $self (grep { $_->{test} == $$ } @clusters) {
         $self->kill_all_nodes;
         chdir '/';
         if ($status == 0 && Test::More->builder->is_passing) { remove_tree($self->{dir}, { error => \my $still_mounted }); }
