@@ -18,6 +18,7 @@ $cluster->sql('london', 'CREATE TABLE ballast (t text)');
 $cluster->poll('london', 'SELECT count(*) FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_insert_lsn()', 2, 'all have it');
 
 # WAL that stays on london.
+$cluster->keep_standbys('london');
 my @walsenders = split /\n/, $cluster->sql('london', 'SELECT pid FROM pg_stat_replication');
 kill('STOP', @walsenders) == 2 or die "cannot stop the walsenders: $!";
 my ($status) = $cluster->try_sql('london', q{INSERT INTO ballast SELECT repeat('x', 1000) FROM generate_series(1, 5000)}, 1);

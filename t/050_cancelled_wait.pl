@@ -12,7 +12,8 @@ use PgHaLedger;
 use Test::More;
 use Time::HiRes qw(time sleep);
 
-my $cluster = PgHaCluster->new;
+# Or the primary gives up standbys that are silent for 2 s, and acknowledges alone.
+my $cluster = PgHaCluster->new(settings => "pg_ha.min_sync_standbys = 1\n");
 $cluster->start_all;
 my $ledger = PgHaLedger->new($cluster);
 

@@ -18,7 +18,7 @@ my $ledger = PgHaLedger->new($cluster);
 $ledger->start;
 $ledger->wait(200, 'with both standbys');
 only_rome_receives($cluster, $ledger);
-$cluster->kill_everything($_) for qw(london rome);
+$cluster->power_off(qw(london rome));
 
 my $end = time + 5;
 my $promoted = 0;

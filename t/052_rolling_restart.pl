@@ -20,8 +20,10 @@ for my $mode (qw(fast immediate)) {
     for my $name ((grep { $_ ne $primary } $cluster->names), $primary) {
         $cluster->stop($name, $mode);
         $cluster->start($name);
-        my $now = $cluster->wait_primary;
-        $cluster->bring_back($name, $now) if $name ne $now;
+        $cluster->until_true(120, "$name streams, or leads again", sub {
+            my $now = $cluster->find_primary;
+            return defined $now && ($name eq $now || $cluster->streams($name, $now));
+        });
         $ledger->wait(200, "after the $mode restart of $name");
     }
 }

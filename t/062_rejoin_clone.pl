@@ -18,6 +18,9 @@ $cluster->start_all;
 make_filler($cluster, 0);
 my $new = die_diverged($cluster, 'london', 2000);
 
+# The primary and the standby that the helper is told of stay what they are.
+$cluster->sql($new, 'SELECT ha_pause()');
+
 # Everything that lies in the data directory: names, kinds, times, and the content of every file.
 my $data = $cluster->data('london');
 sub contents { return $cluster->must_run('sh', '-c', "cd '$data' && find . -type f -print0 | sort -z | xargs -0 sha256sum"); }
@@ -79,11 +82,12 @@ sub write_a_byte {
     close $file;
 }
 unlink "$state/rejoin";
+$cluster->sql($new, 'SELECT ha_resume()');
 
 my $log = $cluster->log_size('london');
 $cluster->start('london');
-$cluster->wait_standby_of('london', $new);
-$cluster->wait_ready($new);
+$cluster->wait_home('london');
+$new = $cluster->wait_whole;
 like($cluster->log_text('london', $log), qr{cloning anew: pg_rewind cannot be used: .*wal_log_hints}s, 'it says why it was cloned');
 $cluster->poll('london', "SELECT count(*) FROM ha_events WHERE reason LIKE 'cloned anew%is kept in%'", '1', 'so do the events');
 $cluster->wait_writes(100, 'london is back');

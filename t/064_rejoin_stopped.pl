@@ -59,7 +59,7 @@ for my $point (1 .. $points) {
     }
     ++$stopped{$at};
     $cluster->start('london');
-    $cluster->wait_standby_of('london', $new);
+    $new = $cluster->wait_home('london');
     is($cluster->sql('london', 'SELECT pg_is_in_recovery()'), 't', 'the next start ends as a standby');
     $cluster->compare_data($new, ['london'], 'filler');
     $cluster->kill_everything('london');

@@ -65,13 +65,14 @@ for my $name (qw(paris rome)) {
 }
 $cluster->wait_ready('london');
 
+# Answers the primary.
 sub came_home {
-    my ($old, $new) = @_;
-    $cluster->wait_standby_of($old, $new, 120);
+    my ($old) = @_;
+    my $new = $cluster->wait_home($old);
     $cluster->stop_writer;
     $cluster->compare_data($new, [ $old, $new ], qw(ledger filler));
     $cluster->verify_ledger($old);
-    $cluster->wait_ready($new, 120);
+    return $cluster->wait_whole(120);
 }
 
 # Said once more since the obstacle was put there; the server is as it was, and an administrator may look.
@@ -90,6 +91,7 @@ sub again { $cluster->stop('london'); $cluster->start('london'); }
 
 # -- the primary lets nobody in; then the password is wrong; then there is no room
 my $new = die_diverged($cluster, 'london', 5000);
+$cluster->sql($new, 'SELECT ha_pause()');    # its files are changed now, and its rights: it stays the primary
 let_in($new, postgres => 'reject', replication => 'reject');
 $log = $cluster->log_size('london');
 $cluster->start('london');
@@ -127,7 +129,8 @@ again();
 refused('london', 'pg_basebackup failed: (?s:.{0,300})could not create directory', 'without a place for the tablespace it says so');
 chmod 0755, $dir;
 again();
-came_home('london', $new);
+$cluster->sql($new, 'SELECT ha_resume()');
+came_home('london');
 like($cluster->log_text('london', $log), qr{cloning anew: role "replicator" of pg_ha.replication_conninfo may not execute pg_ls_dir},
     'it says why it is cloned');
 is((stat $cluster->data('london'))[1], $inode, 'the data directory is where it was, mounted or not');
@@ -137,14 +140,15 @@ is(join(' ', grep { -e $cluster->data('london') . "/$_" } qw(pg_ha.rejoin pg_ha.
 is(scalar(() = glob "$state/diverged/*"), 1, 'its WAL was set aside once, however often it was tried');
 
 # -- with README's rights, and no more, the next old primary is rewound, tablespace included
-$cluster->sql($new, $grant);
-my $next = die_diverged($cluster, $new, 5000);
-$log = $cluster->log_size($new);
-my $space = readlink((glob $cluster->data($new) . '/pg_tblspc/*')[0]);
-$cluster->start($new);
-came_home($new, $next);
-my $text = $cluster->log_text($new, $log);
-like($text, qr{pg_ha_rejoin: done: rewound to $next}, 'the role with the rights of README can be rewound with');
+my $old = $cluster->wait_whole;
+$cluster->sql($old, $grant);
+die_diverged($cluster, $old, 5000);
+$log = $cluster->log_size($old);
+my $space = readlink((glob $cluster->data($old) . '/pg_tblspc/*')[0]);
+$cluster->start($old);
+came_home($old);
+my $text = $cluster->log_text($old, $log);
+like($text, qr{pg_ha_rejoin: done: rewound to }, 'the role with the rights of README can be rewound with');
 unlike($text, qr{cloning anew}, 'and need not clone');
-is(readlink((glob $cluster->data($new) . '/pg_tblspc/*')[0]), $space, 'the tablespace is where it was');
+is(readlink((glob $cluster->data($old) . '/pg_tblspc/*')[0]), $space, 'the tablespace is where it was');
 done_testing();

@@ -13,6 +13,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 my $cluster = PgHaCluster->new(limit => 600);
+$cluster->hold_pg_rewind;
 $cluster->start_all;
 $cluster->sql('london', $_) for 'CREATE ROLE reader LOGIN', 'CREATE ROLE sender LOGIN REPLICATION';
 make_filler($cluster, 0);

@@ -53,8 +53,11 @@ for my $order (@orders) {
     $ledger->start;
     $ledger->wait(50, 'with two of three');
     $cluster->start($start[2]);
-    $cluster->until_true(120, "$start[2] streams from $primary", sub { $cluster->streams($start[2], $primary) });
-    $cluster->wait_ready($primary);
+    $cluster->until_true(120, 'everybody is at home', sub {
+        $primary = $cluster->find_primary // return 0;
+        return 2 == grep { $_ ne $primary && $cluster->streams($_, $primary) } $cluster->names;
+    });
+    $primary = $cluster->wait_whole;
     $ledger->verify($primary);
     is_deeply([ $cluster->primaries ], [$primary], 'there is exactly one primary');
 }

@@ -106,7 +106,7 @@ is("$now->{ActiveState} $now->{Result}", 'activating success', 'otherwise the st
 like($now->{StatusText}, qr{pg_ha_rejoin}, "systemctl status tells why: $now->{StatusText}");
 $cluster->let_pg_rewind_go;
 $cluster->wait_standby_of($old, $leader);
-$now = $cluster->properties($old);
+$cluster->until_true(20, 'systemd has heard of it', sub { ($now = $cluster->properties($old))->{ActiveState} ne 'activating' && !$now->{StatusText} });
 is("$now->{ActiveState} $now->{SubState} $now->{NRestarts} $now->{StatusText}", 'active running 0 ', 'the unit has started');
 $cluster->verify_ledger($old);
 

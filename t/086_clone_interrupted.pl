@@ -48,9 +48,9 @@ for my $point (1 .. $points) {
     my $stock = $cluster->opens_without_pg_ha('london');
     isnt($stock, 'writable', "$how in phase $at: without pg_ha it is $stock");
     $cluster->start('london');
-    $cluster->wait_standby_of('london', $new, 120);
+    $cluster->wait_home('london');
     is($cluster->sql('london', 'SELECT pg_is_in_recovery()'), 't', 'the next start ends as a standby');
-    $cluster->wait_ready($new, 120);
+    $new = $cluster->wait_whole(120);
     $cluster->compare_data($new, ['london'], qw(ledger filler));
     is(join(' ', grep { -e "$data/$_" } qw(pg_ha.rejoin pg_ha.clone pg_ha.old)), '', 'nothing is left behind');
     $cluster->kill_everything('london');
@@ -59,6 +59,5 @@ note(sprintf 'interrupted at: %s; slowest stop %.1f s', join(', ', map { "$_ $in
 cmp_ok($interrupted{cloning} // 0, '>=', 1, 'clones were interrupted');
 cmp_ok($slowest, '<', 10, 'every stop was prompt');
 $cluster->start('london');
-$cluster->wait_standby_of('london', $new);
-$cluster->verify_ledger($new);
+$cluster->verify_ledger($cluster->wait_home('london'));
 done_testing();

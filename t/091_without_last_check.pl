@@ -14,6 +14,7 @@ negative_control(
     finds => 'lost',
     scenario => sub {
         my ($cluster) = @_;
+        $cluster->keep_standbys('london');
         my @walsenders = split /\n/, $cluster->sql('london', 'SELECT pid FROM pg_stat_replication');
         kill 'STOP', @walsenders;
         my $end = time + 1;

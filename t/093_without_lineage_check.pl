@@ -17,6 +17,7 @@ negative_control(
     scenario => sub {
         my ($cluster, $ledger) = @_;
         $cluster->sql('london', 'CREATE TABLE ballast (t text)');
+        $cluster->keep_standbys('london');
         my @walsenders = split /\n/, $cluster->sql('london', 'SELECT pid FROM pg_stat_replication');
         kill 'STOP', @walsenders;
         $cluster->try_sql('london', q{INSERT INTO ballast SELECT repeat('x', 1000) FROM generate_series(1, 5000)}, 1);

@@ -431,14 +431,32 @@ sub program {
     return;
 }
 
-# pg_rewind of this node's rejoin, halted as soon as it does more than look.
+# Called before anything is started: the servers get a pg_rewind that waits as long as there is a file `hold`.
+sub hold_pg_rewind {
+    my ($self) = @_;
+    my ($from, $own) = ($self->{bindir}, "$self->{dir}/own");
+    my ($bin, $share) = map { my $path = `pg_config --$_`; chomp $path; $path } qw(bindir sharedir);
+    my $root = $from =~ s{\Q$bin\E$}{}r;
+    $self->must_run('mkdir', '-p', "$own$bin", dirname("$own$share"));
+    $self->must_run('sh', '-c', "cp -a $from/* $own$bin && ln -s $root$share $own$share && ln -s $root" . dirname($bin) . "/lib $own" . dirname($bin) . '/lib');
+    unlink "$own$bin/pg_rewind" or die "unlink: $!";
+    write_file("$own$bin/pg_rewind", <<"END");
+#!/bin/sh
+case " \$* " in *" --dry-run "*) ;; *) while [ -e $self->{dir}/hold ]; do sleep 0.05; done ;; esac
+exec $bin/pg_rewind "\$@"
+END
+    chmod 0755, "$own$bin/pg_rewind" or die "chmod: $!";
+    write_file("$self->{dir}/hold", '');
+    $self->{bindir} = "$own$bin";
+}
+
+# That pg_rewind of this node's rejoin, before it has done anything, and stopped.
 sub halted_rewind {
     my ($self, $name) = @_;
     my $pid;
-    my $end = time + 60;
-    $pid = $self->program($name, qr{pg_rewind\0(?!.*--dry-run)}) until $pid || time > $end;
-    $self->give_up("no pg_rewind of $name was seen") unless $pid;
+    $self->until_true($limit_default, "pg_rewind of $name waits", sub { $pid = $self->program($name, qr{pg_rewind\0(?!.*--dry-run)}) });
     kill 'STOP', $pid;
+    unlink "$self->{dir}/hold" or die "unlink: $!";
     return $pid;
 }
 
@@ -474,9 +492,17 @@ sub hold_stream {
     kill 'STOP', $self->outer_pid($sender, $primary);
 }
 
+# This primary gives up no standby that is held, or silent, for some seconds: alone it would have no successor, and acknowledge.
+sub keep_standbys {
+    my ($self, $name) = @_;
+    $self->sql($name, 'ALTER SYSTEM SET pg_ha.min_sync_standbys = 1');
+    $self->sql($name, 'SELECT pg_reload_conf()');
+}
+
 # WAL that no standby will get: its walsenders stand still while rows are written.  Kill it, or freeze it.
 sub diverge {
     my ($self, $name, $rows) = @_;
+    $self->keep_standbys($name);
     my @senders = map { $self->outer_pid($_, $name) } split /\n/, $self->sql($name, 'SELECT pid FROM pg_stat_replication');
     kill 'STOP', @senders;
     $self->sql($name, "SET synchronous_commit = local; INSERT INTO filler"
@@ -562,6 +588,27 @@ sub wait_standby_of {
     $self->poll($primary, "$streaming'$standby'", '1', "$standby streams from $primary", $limit);
     # One that was rewound or cloned streams some time before what it has is consistent and may be read.
     $self->until_true($limit // $limit_default, "$standby lets sessions in", sub { ($self->try_sql($standby, 'SELECT 1'))[0] == 0 });
+}
+
+# The same where it does not matter who leads: a busy machine may elect at any time.  Answers the primary.
+sub wait_home {
+    my ($self, $standby, $limit) = @_;
+    my $primary;
+    $self->until_true($limit // 120, "$standby streams from the primary, whoever that is",
+        sub { $primary = $self->find_primary; return defined $primary && $primary ne $standby && $self->streams($standby, $primary); });
+    pass("$standby streams from $primary");
+    $self->until_true($limit_default, "$standby lets sessions in", sub { ($self->try_sql($standby, 'SELECT 1'))[0] == 0 });
+    return $primary;
+}
+sub wait_whole {
+    my ($self, $limit) = @_;
+    my ($voters, $primary) = scalar $self->names;
+    $self->until_true($limit // $limit_default, "a failover is possible and all $voters nodes vote", sub {
+        $primary = $self->find_primary;
+        return defined $primary && ($self->try_sql($primary, 'SELECT failover_possible, voters FROM ha_cluster'))[1] eq "t|$voters";
+    });
+    pass("all $voters nodes vote, and $primary leads");
+    return $primary;
 }
 
 # Exactly one node of those that answer is out of recovery and may acknowledge.

@@ -17,6 +17,7 @@ our @EXPORT = qw(only_rome_receives die_while_rome_recovers make_filler die_dive
 # From now on rome alone confirms what is acknowledged.
 sub only_rome_receives {
     my ($cluster, $ledger) = @_;
+    $cluster->keep_standbys('london');
     my $walsender = $cluster->sql('london', q{SELECT pid FROM pg_stat_replication WHERE application_name = 'paris'});
     kill 'STOP', $walsender or die "cannot stop the walsender for paris: $!";
     $ledger->wait(1000, 'that only rome has received');
@@ -97,18 +98,18 @@ sub die_with_unflushed_wal {
 # beginning and the segments after it.  Answers how many bytes of it they have.
 sub die_within_a_record {
     my ($cluster) = @_;
-    # Or on a slow machine the primary gives up the standbys that are held, and goes on alone.
-    $cluster->sql('london', 'ALTER SYSTEM SET pg_ha.min_sync_standbys = 1');
-    $cluster->sql('london', 'SELECT pg_reload_conf()');
+    $cluster->keep_standbys('london');
     my $session = PgHaSession->new($cluster, 'port=' . $cluster->node('london')->{port} . ' user=postgres');
     my $backend = $session->ask('SELECT pg_backend_pid()');
     my $start;
     for my $attempt (1 .. 10) {
         $start = $cluster->sql('london', 'SELECT pg_switch_wal(), pg_current_wal_insert_lsn()') =~ s/.*\|//r;
         my $before = newest_segment($cluster);
+        my $ahead = sub { hex(substr newest_segment($cluster), 16) - hex(substr $before, 16) };    # of the first 4 GB
         $session->begin(q{SELECT length(pg_logical_emit_message(false, 'long', repeat('x', 300000000))::text)});
         my $end = time + 20;
-        1 while time < $end && newest_segment($cluster) le $before && !defined $session->answer(0);
+        # WAL is flushed when a segment is full, and else by nobody while the record goes on.
+        1 while time < $end && $ahead->() < 8 && !defined $session->answer(0);
         kill 'STOP', $backend or die "cannot stop the backend: $!";
         last unless defined $session->answer(0.3);
         kill 'CONT', $backend;    # too late: it was done
