@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: PostgreSQL
 #
 # failover_priority = 0 on the only server that has the last acknowledged commits: it becomes the primary, because
-# nobody else can without losing them, and hands over as soon as another server has them too.
+# nobody else can without losing them, and hands over as soon as another server has them too.  So does a primary that is
+# given this priority while it leads.
 use strict;
 use warnings;
 use FindBin;
@@ -35,5 +36,14 @@ like($cluster->log_text('rome'), qr/hands over to $new because its failover_prio
 $cluster->stop_writer;
 $cluster->wait_standby_of($_, $new) for grep { $_ ne $new } $cluster->names;
 $cluster->wait_ready($new);
+$cluster->verify_ledger($new);
+
+# -- a primary whose priority becomes 0 hands over too
+$cluster->write_node_settings($new, 'pg_ha.failover_priority' => 0);
+kill 'HUP', $cluster->postmaster($new);
+my ($last) = grep { $_ ne $new && $_ ne 'rome' } $cluster->names;
+is($cluster->wait_primary($last), $last, 'the only one that may lead leads');
+$cluster->wait_standby_of($_, $last) for grep { $_ ne $last } $cluster->names;
+$cluster->wait_ready($last);
 $cluster->verify_ledger($new);
 done_testing();

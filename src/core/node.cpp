@@ -228,7 +228,7 @@ void Node::Impl::tick() {
         update_lease();
     if (handover && now >= handover->ask_due)
         ask_successor();
-    if (now >= hand_over_due)
+    if (role == Role::primary && settings.priority == 0 && now >= hand_over_due)
         end_stand_in();
     if (role == Role::deposed && !demotion_asked && now >= demote_at) { // not in the step that deposed it: its vote leaves first
         demotion_asked = true;

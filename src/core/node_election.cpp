@@ -315,7 +315,7 @@ void Node::Impl::lose_ballot(const std::string &why) {
 void Node::Impl::win(const std::string &how) {
     const Ballot won = ballot.value_or(Ballot{});
     ballot.reset();
-    hand_over_due = settings.priority == 0 ? now : never;
+    hand_over_due = long_ago;
     promise_void = leader_gone = false; // that was about the primary before
     ordered_until = long_ago;
     clean_stop_until = never;

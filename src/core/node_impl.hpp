@@ -125,7 +125,7 @@ struct Node::Impl {
     LeaseTracker contacts;            // like leases, but also of heartbeats that asked for no promise
     bool asks_promise = true;
     std::optional<Handover> handover;
-    Instant hand_over_due = never;    // a stand-in leads no longer than it must
+    Instant hand_over_due = long_ago; // with priority 0 it leads no longer than it must; not again before this
     Instant demote_at = long_ago;     // deposed by a handover: its vote may be needed first
     std::optional<bool> pause_wanted;
     std::set<NodeId> unwanted;        // members that an operator removes

@@ -214,9 +214,10 @@ void Node::Impl::give_up_handover(const std::string &why) {
     update_lease();
 }
 
-// Who has priority 0 and leads all the same, because nobody else had its WAL or an operator forced it, does so until another can.
+// Who has priority 0 and leads all the same, because nobody else had its WAL, or an operator forced it or has changed the
+// setting since, does so until another can.
 void Node::Impl::end_stand_in() {
-    if (now < hand_over_due || configuration().paused || settings.priority > 0 || !obstacle(Switchover{}, now).empty())
+    if (configuration().paused || !obstacle(Switchover{}, now).empty())
         return;
     hand_over_due = now + leases_between_handovers * promised_lease();
     begin_handover(best_successor(now), "because its failover_priority is 0");

@@ -115,19 +115,20 @@ TEST_F(StandIn, StaysPrimaryWhileAPauseLasts) {
     EXPECT_EQ(role(), Role::primary);
 }
 
-TEST_F(StandIn, APrimaryWhosePriorityBecomesZeroStays) {
+TEST_F(StandIn, APrimaryWhosePriorityBecomesZeroHandsOver) {
     start_as_primary();
     settings.priority = 0;
     node->reconfigure(settings);
-    for (int i = 0; i < 10; ++i) {
+    for (int i = 0; i < 10 && role() == Role::primary; ++i) {
         LocalState theirs;
         theirs.position_known = theirs.streaming = true;
         theirs.position = local.position;
         theirs.replayed = local.position.lsn;
         answer(2, 1, theirs);
+        answer(3, 1, theirs);
         pass(milliseconds(100));
     }
-    EXPECT_EQ(role(), Role::primary);
+    EXPECT_EQ(role(), Role::deposed);
 }
 
 } // namespace
