@@ -84,11 +84,13 @@ sub stop_on_the_way {
     $cluster->start($name);
 }
 
-# As soon as the cluster lets it: a busy machine may elect now and then.
+# As soon as the cluster lets it: a busy machine may elect now and then, also the old one once more.
 sub hand_over {
     my ($from, $to) = @_;
-    $cluster->until_true(60, "$from hands over to $to",
-        sub { ($cluster->try_sql($from, "SELECT ha_switchover('$to')"))[0] == 0 || !defined $cluster->find_primary($from) });
+    $cluster->until_true(120, "$from hands over to $to", sub {
+        $cluster->try_sql($from, "SELECT ha_switchover('$to')");
+        return defined $cluster->find_primary(grep { $_ ne $from } $cluster->names);
+    });
 }
 
 sub compare {
