@@ -593,9 +593,10 @@ sub wait_standby_of {
 # The same where it does not matter who leads: a busy machine may elect at any time.  Answers the primary.
 sub wait_home {
     my ($self, $standby, $limit) = @_;
+    my @others = grep { $_ ne $standby } $self->names;
     my $primary;
     $self->until_true($limit // 120, "$standby streams from the primary, whoever that is",
-        sub { $primary = $self->find_primary; return defined $primary && $primary ne $standby && $self->streams($standby, $primary); });
+        sub { $primary = $self->find_primary(@others); return defined $primary && $self->streams($standby, $primary); });
     pass("$standby streams from $primary");
     $self->until_true($limit_default, "$standby lets sessions in", sub { ($self->try_sql($standby, 'SELECT 1'))[0] == 0 });
     return $primary;
