@@ -20,11 +20,7 @@ sub everybody_streams {
 }
 
 my $postmaster = $cluster->postmaster('rome');
-ok(break_stream_before_fork($cluster, $primary, sub {
-    my $receiver;
-    $cluster->until_true(20, 'rome receives', sub { $receiver = $cluster->program('rome', qr{^postgres: walreceiver}) });
-    kill 'TERM', $receiver;
-}), 'rome had begun to follow');
+ok(break_stream_before_fork($cluster, $primary, sub { kill 'TERM', $cluster->process('rome', 'walreceiver') }), 'rome had begun to follow');
 everybody_streams();
 is($cluster->postmaster('rome'), $postmaster, 'rome has gone on');
 

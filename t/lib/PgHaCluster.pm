@@ -414,11 +414,9 @@ sub opens_without_pg_ha {
 # A background worker or another child of the postmaster, by what it calls itself.
 sub process {
     my ($self, $name, $title) = @_;
-    for my $pid (family($self->postmaster($name))) {
-        open my $in, '<', "/proc/$pid/cmdline" or next;
-        return $pid if (<$in> // '') =~ /^postgres: \Q$title\E/;
-    }
-    $self->give_up("$name has no process \"$title\"");
+    my $pid;
+    $self->until_true(20, "$name has a process \"$title\"", sub { $pid = $self->program($name, qr{^postgres: \Q$title\E}) });
+    return $pid;
 }
 
 # A program that the node has started and that runs now, by its command line (words end with "\0"); or undef.
