@@ -55,6 +55,7 @@ struct Handover {
     Instant ask_due = never;         // the next question how far it is
     std::optional<Lsn> needs{};      // the end of our WAL when nothing was answered any more
     std::string why{};
+    bool answered = false;           // since it began: it was there a moment ago
 };
 
 struct Node::Impl {

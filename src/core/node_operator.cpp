@@ -194,7 +194,7 @@ void Node::Impl::consider_handover() {
     if (!row || !member || row->report.role != Role::standby || liveness(h.successor, now) == Liveness::unreachable)
         return give_up_handover("it is gone");
     const LocalState &theirs = row->report.local;
-    const bool has_all = h.needs && theirs.position.timeline == local.position.timeline && theirs.position.lsn >= *h.needs &&
+    const bool has_all = h.needs && h.answered && theirs.position.timeline == local.position.timeline && theirs.position.lsn >= *h.needs &&
                          theirs.replayed >= *h.needs;
     if (!has_all && !planted(Bug::handover_without_wait)) {
         if (now >= h.give_up)

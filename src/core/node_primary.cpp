@@ -99,6 +99,8 @@ void Node::Impl::on_heartbeat_reply(const Message &message, const HeartbeatReply
         return;
     if (reply.sent < started || reply.sent > now)
         return; // it answers the process before this one, which has lost its lease
+    if (handover && handover->successor == message.from && reply.sent >= handover->began)
+        handover->answered = true;
     contacts.answered(message.from, reply.sent);
     unasked.erase(message.from);
     if (reply.sent > last_without_promise || planted(Bug::lease_without_promise))

@@ -67,10 +67,22 @@ void Network::transmit(Flight flight, Time held_back) {
     }
     const int from = flight.forward ? flight.dialler : flight.acceptor;
     const int to = flight.forward ? flight.acceptor : flight.dialler;
+    const Time arrival = world_.now() + held_back + latency(from, to);
+    const auto arrives = [&](Flight what, Time when) { world_.at(when, [&net = *this, what] { net.arrive(what); }); };
+    if (happens(world_.options.doubled)) {
+        Flight again = flight;
+        again.slot = take(std::get<Received>(messages_[flight.slot]).message);
+        arrives(again, arrival + world_.random.below(2 * world_.options.heartbeat));
+    }
+    if (happens(world_.options.reordered))
+        return arrives(flight, arrival + world_.random.below(world_.options.heartbeat));
     Time &fifo = link(flight.dialler, flight.acceptor).fifo[flight.forward ? 0 : 1];
-    fifo = std::max(fifo + 1, world_.now() + held_back + latency(from, to));
-    world_.at(fifo, [&net = *this, flight] { net.arrive(flight); });
+    fifo = std::max(fifo + 1, arrival);
+    arrives(flight, fifo);
 }
+
+// What TCP never does, but a protocol should survive.
+bool Network::happens(double chance) { return world_.faults_on && chance > 0 && world_.random.chance(chance); }
 
 void Network::arrive(Flight flight) {
     Link &l = link(flight.dialler, flight.acceptor);

@@ -4,6 +4,7 @@
 // in order per direction, a lost message breaks the connection and what is in flight with it, and
 // PeerGone is said only when a kernel answered that nobody is there: never for silence.  A blackholed
 // direction holds data back, as TCP does; after the cut it arrives late, or the connection breaks.
+// Some seeds draw what TCP never does: messages that overtake others, or arrive twice.
 #pragma once
 
 #include "agent/ports.hpp"
@@ -62,6 +63,7 @@ private:
 
     static std::size_t index(Plane plane) { return static_cast<std::size_t>(plane); }
     Link &link(int dialler, int acceptor) { return links_[dialler][acceptor]; }
+    bool happens(double chance);
     void transmit(Flight flight, Time held_back);
     void arrive(Flight flight);
     void release_held(int from, int to);

@@ -162,6 +162,11 @@ Options draw_options(std::uint64_t seed) {
     Random last_choice(seed ^ 0x9E6C63D0876A9A47ull); // of its own, as above
     if (const int data = o.hosts - o.witnesses; data > 1 && last_choice.chance(0.15))
         o.priority[static_cast<std::size_t>(last_choice.between(1, data - 1))] = 0;
+    Random datagrams(seed ^ 0xD1B54A32D192ED03ull); // of its own, as above
+    if (datagrams.chance(0.2)) {
+        o.doubled = 0.05 * datagrams.unit();
+        o.reordered = 0.05 * datagrams.unit();
+    }
     Random commands(seed ^ 0x7F4A7C159E3779B9ull); // of its own, as above
     if (commands.chance(0.4))
         o.commands_every = commands.magnitude(o.lease / 2, 10 * o.lease);
@@ -175,14 +180,14 @@ std::string describe(const Options &o) {
         line, sizeof line,
         "  hosts %d, %d witnesses (%s), %s, lease %.0f ms, heartbeat %.0f ms, clocks up to %+.1f %%, first timeline %u%s%s%s\n"
         "  standbys lost after %.0f ms, min_sync_standbys %u\n"
-        "  network: delay %.2f + %.2f ms, spikes %.2f %%, loss %.2f %%; worker wakes in %.2f ms, late %.2f %%\n"
+        "  network: delay %.2f + %.2f ms, spikes %.2f %%, loss %.2f %%, doubled %.2f %%, reordered %.2f %%; worker wakes in %.2f ms, late %.2f %%\n"
         "  disks: flush %.2f ms, save fails %.1f %%, crashes %.1f %%, stalls %.1f %%; promotion %.0f ms, "
         "settings %.0f ms, replay %.0f ms\n"
         "  clients: %d sessions a host, think %.0f ms, records %llu bytes\n  faults (mean ms between):",
         o.hosts, o.witnesses, o.ready_made ? "all voters" : "bootstrap and join", o.synchronous ? "synchronous" : "asynchronous",
         ms(o.lease), ms(o.heartbeat), static_cast<double>(std::abs(o.clock_ppm[0])) / 10000.0, o.first_timeline,
         o.through_codec ? ", through the codec" : "", o.upgrades ? ", upgrades" : "", o.clocks_stop ? ", clocks stop" : "",
-        ms(o.patience), o.min_sync_standbys, ms(o.delay), ms(o.jitter), o.spike_chance * 100, o.loss * 100,
+        ms(o.patience), o.min_sync_standbys, ms(o.delay), ms(o.jitter), o.spike_chance * 100, o.loss * 100, o.doubled * 100, o.reordered * 100,
         ms(o.wake), o.late_chance * 100, ms(o.flush), o.save_fails * 100, o.save_crashes * 100, o.save_stalls * 100,
         ms(o.promote), ms(o.apply_sync), ms(o.replay), o.sessions, ms(o.think),
         static_cast<unsigned long long>(o.record_bytes));

@@ -93,6 +93,8 @@ struct Options {
     Time jitter = millisecond;
     double spike_chance = 0;       // a message that takes much longer
     double loss = 0;               // per message: the connection breaks
+    double doubled = 0;            // a message arrives once more, up to two heartbeats later
+    double reordered = 0;          // a message arrives up to a heartbeat later than those sent after it
     Time wake = 100 * microsecond; // from an event to the worker's step
     double late_chance = 0;        // a busy machine: the worker's step comes much later
 

@@ -15,9 +15,10 @@ constexpr int leases_of_calm = 5;
 
 // A majority that has forgotten who it is, or the loss of the only member that had a commit, is beyond
 // help without a person.  Judged by the newest configuration on any disk, and the newest that any worker acts by:
-// of a save that failed, and was stored all the same, workers know nothing until they start again.
-bool World::quorum_survives() const {
-    Configuration stored, acted_by;
+// of a save that failed, and was stored all the same, workers know nothing until they start again.  And where some are
+// left out, by what the rest knows.
+bool World::quorum_survives(HostSet without) const {
+    Configuration stored, acted_by, inside;
     const auto keep_newer = [](Configuration &known, const Configuration &c) {
         if (known.cluster == no_cluster || c.version > known.version)
             known = c;
@@ -27,9 +28,11 @@ bool World::quorum_survives() const {
             keep_newer(stored, h->disk.state()->configuration);
         if (h->agent())
             keep_newer(acted_by, h->agent()->status().configuration);
+        if (h->disk.state() && !(without & host_bit(*h)))
+            keep_newer(inside, h->disk.state()->configuration);
     }
-    return stored.cluster != no_cluster && could_elect(stored, nullptr) &&
-           (acted_by.cluster == no_cluster || could_elect(acted_by, nullptr));
+    return stored.cluster != no_cluster && could_elect(stored, without) &&
+           (acted_by.cluster == no_cluster || could_elect(acted_by, without)) && could_elect(inside, without);
 }
 
 // Why the cluster has not settled yet; empty if it has.
@@ -37,6 +40,8 @@ std::string World::obstacle(bool wholly) {
     Host *primary = acting_primary();
     if (!primary)
         return "nobody may acknowledge commits";
+    if (apart_ & host_bit(*primary))
+        return primary->name + " leads though it is cut off";
     if (primary->postgres.last_acknowledged < now() - 3 * options.lease)
         return primary->name + " holds the lease but acknowledges nothing";
     if (!wholly)
@@ -129,6 +134,34 @@ bool World::settles_within(Time limit, bool wholly) {
     }
 }
 
+void World::separate(HostSet set, bool apart) {
+    for (const std::unique_ptr<Host> &a : hosts_)
+        for (const std::unique_ptr<Host> &b : hosts_)
+            if (((set & host_bit(*a)) != 0) != ((set & host_bit(*b)) != 0))
+                for (const Plane plane : {Plane::peers, Plane::replication})
+                    apart ? network.cut(plane, a->index, b->index) : network.uncut(plane, a->index, b->index);
+    apart_ = apart ? set : 0;
+}
+
+// First only as many are whole as can elect somebody, whoever they are: the primary may be among the others.
+bool World::heal_core() {
+    Random chance(options.seed ^ 0x2127599BF4325C37ull); // of its own: half of the seeds have nothing of this
+    HostSet set = 0;
+    if (options.min_sync_standbys == 0 && chance.chance(0.5)) // otherwise commits may have to wait for somebody
+        for (const std::unique_ptr<Host> &h : hosts_)
+            if (chance.chance(0.5) && quorum_survives(set | host_bit(*h)))
+                set |= host_bit(*h);
+    if (set == 0)
+        return true;
+    separate(set, true);
+    for (const std::unique_ptr<Host> &h : hosts_)
+        if (tracing() && (set & host_bit(*h)))
+            trace(*h, "is still cut off from all that are whole");
+    const bool writable = settles_within(leases_until_writable * options.lease, false);
+    separate(set, false);
+    return writable;
+}
+
 void World::liveness_phase() {
     faults_on = false;
     faults.end();
@@ -142,11 +175,11 @@ void World::liveness_phase() {
     }
     if (stopped())
         return;
-    if (!quorum_survives()) {
+    if (!quorum_survives(0)) {
         checkers.statistics.liveness_skipped++;
         return;
     }
-    if (!settles_within(leases_until_writable * options.lease, false) ||
+    if (!heal_core() || !settles_within(leases_until_writable * options.lease, false) ||
         !settles_within(leases_until_whole * options.lease, true))
         return;
     const BranchId branches = wal.count();

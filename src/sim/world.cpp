@@ -177,11 +177,11 @@ Host *World::acting_primary() {
 
 // Do enough voters and enough members of S still know who they are, and is one of these voters a server?  (In synchronous
 // mode S says so: a witness is never in it.)
-bool World::could_elect(const Configuration &c, const Host *loser) const {
+bool World::could_elect(const Configuration &c, HostSet without) const {
     std::size_t voters = 0, counted = 0;
     bool server = false; // one that may lead for good
     for (const std::unique_ptr<Host> &h : hosts_) {
-        const bool nobody = h.get() == loser || h->postgres.half_rewound() || h->impostor != NodeId::none;
+        const bool nobody = (without & host_bit(*h)) != 0 || h->postgres.half_rewound() || h->impostor != NodeId::none;
         const DurableState *state = nobody ? nullptr : h->disk.usable();
         if (!state)
             continue;
@@ -194,7 +194,7 @@ bool World::could_elect(const Configuration &c, const Host *loser) const {
 }
 
 bool World::can_lose_identity(const Host &loser) const {
-    const auto fatal = [&](const Configuration &c) { return c.cluster != no_cluster && !could_elect(c, &loser); };
+    const auto fatal = [&](const Configuration &c) { return c.cluster != no_cluster && !could_elect(c, host_bit(loser)); };
     for (const std::unique_ptr<Host> &h : hosts_)
         if ((h->disk.state() && fatal(h->disk.state()->configuration)) || (h->agent() && fatal(h->agent()->status().configuration)))
             return false;

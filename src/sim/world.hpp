@@ -27,6 +27,9 @@ inline constexpr std::uint16_t postgres_port_base = 5432;
 
 enum class Outcome : int { good = 0, unsafe = 1, stuck = 2, crashed = 3 };
 
+using HostSet = std::uint32_t; // a bit for each
+inline HostSet host_bit(const Host &host) { return HostSet{1} << host.index; }
+
 // Receives the trace, line by line.
 struct TraceSink {
     virtual ~TraceSink() = default;
@@ -97,13 +100,16 @@ private:
     bool settles_within(Time limit, bool wholly);
     std::string obstacle(bool wholly);
     std::string member_obstacle(Host &host, Host &primary, const Status &truth);
-    bool quorum_survives() const;
-    bool could_elect(const Configuration &configuration, const Host *loser) const;
+    bool quorum_survives(HostSet without) const;
+    bool could_elect(const Configuration &configuration, HostSet without) const;
+    bool heal_core();
+    void separate(HostSet set, bool apart);
     void trace_hosts();
 
     TraceSink *sink_;
     ElectionTrace::Writer events_;
     std::vector<std::unique_ptr<Host>> hosts_;
+    HostSet apart_ = 0; // cut off from all others for a while after the faults
     Verdict verdict_;
 };
 

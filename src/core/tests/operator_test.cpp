@@ -60,6 +60,15 @@ TEST_F(Operator, ASwitchoverEndsTheTermWhenTheSuccessorHasAllWal) {
     EXPECT_EQ(all<Demote>().size(), 1u);
 }
 
+TEST_F(Operator, ASwitchoverWaitsForAWordOfTheSuccessor) {
+    lead(); // idle: all have said before that they have everything
+    order(Switchover{id(2)});
+    sample();
+    EXPECT_TRUE(sent<Resign>().empty()) << "it may have died since";
+    all_answer();
+    EXPECT_EQ(sent<Resign>().size(), 2u);
+}
+
 TEST_F(Operator, ASwitchoverThatTakesTooLongIsGivenUp) {
     lead();
     order(Switchover{id(2)});
