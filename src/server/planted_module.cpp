@@ -31,7 +31,7 @@ constexpr Name names[] = {
     {"restarted_votes_at_once", Bug::restarted_votes_at_once},
     {"priority_beats_lsn", Bug::priority_beats_lsn}, {"start_gate_open", Bug::start_gate_open},
     {"unflushed_not_counted", Bug::unflushed_not_counted},
-    {"next_segment_asked", Bug::next_segment_asked},
+    {"next_segment_asked", Bug::next_segment_asked}, {"no_stand_in", Bug::no_stand_in},
 };
 
 } // namespace
