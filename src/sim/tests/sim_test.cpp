@@ -82,6 +82,9 @@ constexpr Regression regressions[] = {
     {"LastPrimaryThatDiedBeforeItSpoke", 10043640},             // Checkers::stands
     {"HangingStreamsLookedWellUnderANewRule", 8313001},         // Sync.StreamsThatHangDoNotLookWellUnderANewRule
     {"AdmittedAndTheNextSaveFailed", 12047119},                 // Identities.AnAdmissionThatWasStoredCounts...
+    {"OnlyWhoMustNotLeadHasTheCommits", 15500152},              // StandIn.StandsAfterTheOthersWhenOneOfThemLacksItsWal
+    {"AStandInWhoseWorkerStartsAgain", 15612541},               // StandIn.APrimaryWhosePriorityBecomesZeroHandsOver
+    {"HandedOverToOneThatHadJustDied", 15806627},               // Operator.ASwitchoverWaitsForAWordOfTheSuccessor
     {"HeardLateAfterAStandstill", 11298},        // Sync.WhoWasHeardLateIsNotLetIn
 };
 
