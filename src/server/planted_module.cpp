@@ -32,6 +32,8 @@ constexpr Name names[] = {
     {"priority_beats_lsn", Bug::priority_beats_lsn}, {"start_gate_open", Bug::start_gate_open},
     {"unflushed_not_counted", Bug::unflushed_not_counted},
     {"next_segment_asked", Bug::next_segment_asked}, {"no_stand_in", Bug::no_stand_in},
+    {"echo_ignored", Bug::echo_ignored},           {"settled_at_once", Bug::settled_at_once},
+    {"lag_ignored", Bug::lag_ignored},
 };
 
 } // namespace

@@ -273,11 +273,13 @@ sub start_first {
     $self->sql($first, 'CREATE TABLE ledger (id bigint PRIMARY KEY, port int)');
 }
 
-# Three voters with synchronous replication, ready for a failover; the first node is the primary.
+# All voters, with synchronous replication and ready for a failover; the first node is the primary.  `alone` is called
+# with the cluster before the others join.
 sub start_all {
-    my ($self) = @_;
+    my ($self, $alone) = @_;
     my ($first, @others) = $self->names;
     $self->start_first;
+    $alone->($self) if $alone;
     for my $name (@others) {
         $self->clone($name, $first);
         $self->start($name);

@@ -17,7 +17,7 @@ our @EXPORT = qw(negative_control);
 # scenario: called with cluster and ledger, answers the name of the last primary, and what it has counted itself.
 # without: what is planted for the control; with: what is planted for the comparison, else nothing.
 # finds: 'lost', 'double_acks' or one of the scenario's own counts.  rounds: how often the control may be repeated
-# until it is found.  cluster, ledger: options of theirs.
+# until it is found.  cluster, ledger: options of theirs.  alone: called with the cluster while it has one member.
 sub negative_control {
     my (%control) = @_;
     my $bindir = $ENV{PG_HA_PLANTED_BINDIR} // '';
@@ -38,7 +38,7 @@ sub one_run {
     my ($bindir, $bugs, %control) = @_;
     local $ENV{PG_HA_PLANTED_BUG} = $bugs;
     my $cluster = PgHaCluster->new(bindir => $bindir, settings => $control{settings}, %{ $control{cluster} // {} });
-    $cluster->start_all;
+    $cluster->start_all($control{alone});
     my $ledger = PgHaLedger->new($cluster, %{ $control{ledger} // {} });
     $ledger->start;
     $ledger->wait(200, 'before the fault');
