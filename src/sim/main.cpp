@@ -101,8 +101,9 @@ struct LastLines : TraceSink {
     }
 };
 
+const char *program = "sim"; // as it was called, so that a command that is printed can be pasted
+
 std::string replay_command(const Options &options) {
-    const char *program = options.bug == pg_ha::Bug::none ? "sim" : "sim_planted";
     std::string command = std::string(program) + " --seed " + std::to_string(options.seed) + " --verbose";
     if (plant_of(options).any())
         command += std::string(" --plant ") + plant_of(options).name;
@@ -202,10 +203,10 @@ int run_planted(const Arguments &arguments) {
 
 // The process dies inside a seed: say at least which.
 extern "C" void on_crash(int signal) {
-    char text[120];
+    char text[4200];
     const int length =
-        std::snprintf(text, sizeof text, "sim: signal %d in seed %llu; replay: sim --seed %llu --verbose\n", signal,
-                      static_cast<unsigned long long>(current_seed()), static_cast<unsigned long long>(current_seed()));
+        std::snprintf(text, sizeof text, "sim: signal %d in seed %llu; replay: %.4000s --seed %llu --verbose\n", signal,
+                      static_cast<unsigned long long>(current_seed()), program, static_cast<unsigned long long>(current_seed()));
     if (write(STDERR_FILENO, text, static_cast<std::size_t>(length)) < 0)
         _exit(4);
     _exit(3);
@@ -216,6 +217,7 @@ int main(int argc, char **argv) {
         std::fputs(usage, stdout);
         return argc < 2 ? 4 : 0;
     }
+    program = argv[0];
     try {
         const Arguments arguments = parse(argc, argv);
         catch_broken_invariants();
