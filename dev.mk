@@ -115,11 +115,11 @@ rejoin-loops: ## 30 primaries in a row lose their term and come home; about 10 m
 	@grep '^# loops ' $(BUILD)/log/test-tap.log
 
 .PHONY: bench-rejoin
-bench-rejoin: ## how long an old primary needs until it streams again: ROUNDS=n MB=n
+bench-rejoin: ## how long an old primary needs until it streams again; what a witness costs: ROUNDS=n MB=n
 	BUILD=$(abspath $(BUILD)) scripts/bench-rejoin
 
 .PHONY: bench-overhead
-bench-overhead: ## pgbench with and without pg_ha at the same ANY 1, ratio; needs an idle machine
+bench-overhead: ## nanoseconds of the fence; pgbench with and without pg_ha at the same ANY 1, ratio; needs an idle machine
 	BUILD=$(abspath $(BUILD)) scripts/bench-overhead
 
 .PHONY: postgres-suite

@@ -74,16 +74,8 @@ wait_voters($cluster, 'london', 3);
 refused(1, qr/state directory "\S+" is in use by another process/, 'a second process with the same state');
 like((run_witness($cluster, '--config', $config, '--check'))[1], qr/a voter by its state, in term \d/, '--check beside a running witness');
 
-sub kilobytes {
-    my ($process, $what) = @_;
-    open my $in, '<', "/proc/$process/smaps_rollup" or return 0;
-    my ($line) = grep { m{^$what:} } <$in>;
-    return $line =~ m{(\d+) kB} ? $1 : 0;
-}
-my $pss = kilobytes($pid, 'Pss');
-my ($stripped) = PgHaCluster::run_command(20, 'strip', '-o', "$dir/stripped", $cluster->dir . '/pg_ha_witness');
-diag(sprintf 'witness: PSS %d kB, RSS %d kB, program %s', $pss, kilobytes($pid, 'Rss'),
-    $stripped == 0 ? int((-s "$dir/stripped") / 1024) . ' kB without debug symbols' : 'not stripped');
+my ($pss, $rss, $program) = witness_cost($cluster, 'athens');
+diag("witness: PSS $pss kB, RSS $rss kB, program $program kB without debug symbols");
 cmp_ok($pss, '<=', 8 * 1024, 'it needs a few MB of memory') if $pss;
 
 # ---- reload ------------------------------------------------------------------------------------------

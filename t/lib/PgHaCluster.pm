@@ -725,6 +725,7 @@ sub verify_ledger {
         '--out', "$self->{dir}/acknowledged");
     chomp $out;
     ok($status == 0 && $out =~ /"acknowledged": [1-9]/, "$name has every acknowledged row ($out)") or diag($err);
+    return $out =~ /"lost": (\d+)/ ? $1 : undef;
 }
 
 # ---- the end ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ use warnings;
 use Exporter 'import';
 use File::Copy qw(copy);
 
-our @EXPORT = qw(add_witness write_witness_config start_witness stop_witness start_two_and_witness witness_directory wait_voters run_witness);
+our @EXPORT = qw(add_witness write_witness_config start_witness stop_witness start_two_and_witness witness_directory wait_voters run_witness witness_cost);
 
 sub witness_directory {
     my ($cluster, $name) = @_;
@@ -78,6 +78,19 @@ sub start_two_and_witness {
     $cluster->clone('paris', 'london');
     $cluster->start('paris');
     wait_voters($cluster, 'london', 3);
+}
+
+# What a running witness costs, in kB: its share of memory (PSS), all it has mapped (RSS), and the program without debug
+# symbols; 0 where that cannot be had.
+sub witness_cost {
+    my ($cluster, $name) = @_;
+    my %kb;
+    if (open my $in, '<', '/proc/' . $cluster->postmaster($name) . '/smaps_rollup') {
+        while (<$in>) { $kb{$1} = $2 if m{^(Pss|Rss): +(\d+) kB}; }
+    }
+    my $stripped = witness_directory($cluster, $name) . '/stripped';
+    my ($status) = PgHaCluster::run_command(20, 'strip', '-o', $stripped, $cluster->dir . '/pg_ha_witness');
+    return ($kb{Pss} // 0, $kb{Rss} // 0, $status == 0 ? int((-s $stripped) / 1024) : 0);
 }
 
 # Run it in the foreground with these arguments: (status, stdout, stderr).
