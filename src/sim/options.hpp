@@ -60,6 +60,7 @@ enum class Sabotage : std::uint8_t {
     half_rewound_opens,        // a server whose rewind was cut off starts as it lies there
     stale_position,            // a restarted standby claims to know its position before it has read its WAL
     waiters_released,          // commits are acknowledged without waiting for a standby
+    released_on_demotion,      // ... those that still wait when their server lost its term
     never_heals,               // partitions outlive the end of the faults
 };
 

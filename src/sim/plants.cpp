@@ -78,6 +78,7 @@ const std::vector<Plant> &plants() {
         in_fakes("half_rewound_opens", Sabotage::half_rewound_opens),
         in_fakes("stale_position", Sabotage::stale_position),
         in_fakes("waiters_released", Sabotage::waiters_released),
+        in_fakes("released_on_demotion", Sabotage::released_on_demotion),
         in_fakes("never_heals", Sabotage::never_heals),
     };
     return all;

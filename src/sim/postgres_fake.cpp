@@ -220,6 +220,9 @@ void Postgres::demote(const std::string &reason) {
         return;
     world().trace(host_, "demotes itself: " + reason);
     lease_ = long_ago;
+    if (world().options.sabotage == Sabotage::released_on_demotion)
+        for (const Waiter &waiter : waiters_)
+            world().checkers.acknowledged(host_, {wal.branch, waiter.lsn});
     host_.doom(Doom::demote);
 }
 

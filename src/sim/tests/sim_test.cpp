@@ -150,7 +150,8 @@ INSTANTIATE_TEST_SUITE_P(Fakes, PlantedDefect,
                          testing::Values(Sabotage::gate_stays_open, Sabotage::votes_forgotten,
                                          Sabotage::lost_state_keeps_identity, Sabotage::lease_ignored,
                                          Sabotage::lease_not_rechecked, Sabotage::stale_position, Sabotage::half_rewound_opens,
-                                         Sabotage::waiters_released, Sabotage::never_heals),
+                                         Sabotage::waiters_released, Sabotage::released_on_demotion,
+                                         Sabotage::never_heals),
                          [](const auto &info) {
                              Options options;
                              options.sabotage = info.param;
