@@ -33,6 +33,7 @@ struct LocalState {
     bool streaming = false;      // a walreceiver receives, or (primary) always false
     std::uint32_t replay_lag_ms = 0;
     bool promotable = true;      // its WAL reaches as far as its data files need; else it must not stand
+    bool opening = false;        // leaves recovery, for this term or an earlier one; not told to others
     Position needed;             // how far they need it, where its WAL does not reach that yet; not told to others
     bool operator==(const LocalState &) const = default;
 };

@@ -28,7 +28,9 @@ constexpr Duration vote_wait = milliseconds(250); // covers a slow fdatasync on 
 
 bool Node::Impl::may_stand() const {
     return role == Role::standby && is_voter() && settings.kind == MemberKind::data &&
-           (settings.priority > 0 || stands_in(now)) && local.in_recovery && local.promotable && (local.position_known || planted(Bug::restarted_believed)) &&
+           (settings.priority > 0 || stands_in(now)) && local.in_recovery && local.promotable &&
+           (!local.opening || planted(Bug::stands_while_opening)) &&
+           (local.position_known || planted(Bug::restarted_believed)) &&
            raw(local.position.timeline) <= raw(durable.term) && !lags(local.position) &&
            (!configuration().paused || configuration().recorded_by == durable.self || now < ordered_until || planted(Bug::pause_ignored));
 }

@@ -33,6 +33,8 @@ std::string Node::Impl::own_obstacle_to_force(Instant at) const {
         return std::string("this node is ") + to_string(role) + ", not a standby: try again in a moment";
     if (!local.position_known)
         return "this node has not read its own WAL to the end";
+    if (local.opening)
+        return "this node is still being promoted for an earlier term: try again in a moment";
     if (!local.promotable)
         return "this node's data files need more WAL than there is here: it cannot be opened for writes";
     if (!promise_void && at < promise_until && leader != NodeId::none)

@@ -184,6 +184,8 @@ std::string Node::Impl::lacks_for_election(Instant at) const {
 std::string Node::Impl::reason_now(Instant at) const {
     if (role == Role::primary && fenced_noted)
         return reason + way_on_alone(at, "restart this server, wait for one lease, then ");
+    if (role == Role::standby && local.opening)
+        return "PostgreSQL is still being promoted for an earlier term: this node stands for no other meanwhile";
     if (role == Role::standby && leader != NodeId::none && (promise_void || at >= promise_until))
         if (const std::string way_on = way_on_alone(at, ""); !way_on.empty())
             return "there is no primary: " + name_of(leader) + " is not heard" + way_on;

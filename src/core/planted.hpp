@@ -33,6 +33,7 @@ enum class Bug : std::uint8_t {
     lease_without_promise,     // answers to heartbeats that asked for no promise count
     no_drift_margin,           // the lease is used to its end
     no_check_quorum,           // the lease goes on without answers
+    stands_while_opening,      // a node stands while PostgreSQL is still being promoted for an earlier term
     no_prevote,                // a node stands without having asked
     promise_broken,            // a voter votes although it has promised not to
     restarted_votes_at_once,   // a restarted voter does not wait for promises that it may have made

@@ -130,7 +130,7 @@ void look_for_consistency(XLogRecPtr replayed, LocalState *local) {
 }
 
 // But for the control file, nothing that is called in here can raise: it reads shared memory under spinlocks.
-LocalState look() {
+LocalState look_at_server() {
     LocalState local;
     local.in_recovery = RecoveryInProgress();
     if (!local.in_recovery) {
@@ -158,6 +158,7 @@ LocalState look() {
         local.position = {static_cast<Timeline>(replayed_timeline), static_cast<Lsn>(replayed)};
     look_for_consistency(replayed, &local);
     local.streaming = pg_atomic_read_u32(&shared->stream_active) != 0;
+    local.opening = PromoteIsTriggered(); // whoever asked for it, this worker or the one before it
     local.replay_lag_ms = settled ? 0 : replay_delay_ms(received, replayed);
     return local;
 }
@@ -205,6 +206,13 @@ std::string standby_names(const ApplySync &sync) {
 ServerControl::ServerControl(std::string node_name) : node_name_(std::move(node_name)) {
     failed_seen_ = pg_atomic_read_u32(&shared->streams_failed);
     finished_seen_ = pg_atomic_read_u32(&shared->streams_finished);
+}
+
+// Asked is as good as begun: the startup process sees it at its next look.
+LocalState ServerControl::look() const {
+    LocalState local = look_at_server();
+    local.opening = local.in_recovery && (local.opening || promotion_.running());
+    return local;
 }
 
 Sampled ServerControl::sample() {

@@ -39,6 +39,7 @@ public:
     bool take_changed();
 
 private:
+    LocalState look() const;
     Lineage lineage(); // empty unless PostgreSQL is writable
     void poll_promotion(Instant now, std::deque<Event> &events);
     void poll_streams(std::deque<Event> &events);

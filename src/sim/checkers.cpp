@@ -277,6 +277,8 @@ void Checkers::promotion_asked(Host &host, Term term) {
         world_.unsafe("S1: " + host.name + " is told to promote, but is writable");
     if (stored.term != term || stored.voted_for != host.id())
         world_.unsafe("S1: " + host.name + " promotes to term " + text(term) + " without its own vote on disk");
+    if (host.postgres.opening())
+        world_.unsafe("L3: " + host.name + " is elected in term " + text(term) + " while it is still promoted for an earlier one");
     leads(host, host.id(), term);
     elected_by_members(host, term);
     if (!world_.options.synchronous)

@@ -135,6 +135,8 @@ void draw_rare(Options &o) {
     o.ready_made = o.ready_made && o.hosts % 2 == 1; // nobody gets an even number of voters by himself
     o.clocks_stop = o.synchronous && r.chance(0.2);
     o.upgrades = o.through_codec && r.chance(0.5);
+    if (r.chance(0.1)) // much WAL to replay first, or a slow restore_command: others are elected meanwhile
+        o.promote = r.magnitude(o.lease, 4 * o.lease);
 }
 
 // Whoever loses the most advanced node's identity or WAL has to say how much may be lost: beyond any automatism.

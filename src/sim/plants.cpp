@@ -46,6 +46,7 @@ const std::vector<Plant> &plants() {
         in_core("no_drift_margin", Bug::no_drift_margin),
         in_core("no_check_quorum", Bug::no_check_quorum),
         in_core("no_prevote", Bug::no_prevote),
+        in_core("stands_while_opening", Bug::stands_while_opening),
         in_core("promise_broken", Bug::promise_broken),
         in_core("restarted_votes_at_once", Bug::restarted_votes_at_once),
         in_core("evidence_in_async", Bug::evidence_in_async),

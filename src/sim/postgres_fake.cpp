@@ -108,6 +108,7 @@ LocalState Postgres::local_state() const {
         position_known_ ? wal : world().wal.at(wal, wal.lsn - std::min<std::uint64_t>(wal.lsn / 2, 400000));
     state.position = world().wal.position(seen);
     state.replayed = state.position.lsn;
+    state.opening = opening();
     state.streaming = in_recovery && receiver_.connected;
     return state;
 }

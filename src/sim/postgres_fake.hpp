@@ -58,6 +58,7 @@ public:
     bool alive() const { return server_alive_ || backends_alive_; }
     bool writable() const { return backends_alive_ && !in_recovery && !stopping_; }
     bool lease_holds() const;
+    bool opening() const { return in_recovery && promoting_; } // told to leave recovery
     bool streaming() const { return receiver_.connected; }
     int upstream() const { return receiver_.upstream; }
     Term gate_term() const { return receiver_.gate ? receiver_.term : Term::none; } // none: shut

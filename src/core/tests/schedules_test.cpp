@@ -71,6 +71,46 @@ TEST_F(Schedule, APromotionOfAnEarlierTermDoesNotOpenALaterOne) {
     EXPECT_EQ(role(), Role::deposed);
 }
 
+// Elected again, it would open on the timeline of the earlier term, and the cluster would wait for another election.
+TEST_F(Schedule, WhoIsStillPromotedForAnEarlierTermVotesButDoesNotStand) {
+    start(2);
+    hear(1, 1, primary_heartbeat(1, 1));
+    hear(1, 1, Resign{false});
+    pass(milliseconds(8));
+    win(2);
+    ASSERT_EQ(all<Promote>().size(), 1u);
+    local.opening = true;
+    hear(3, 3, VoteReply{false, term(2), false, Refusal::stale_term, local.position, {}}); // deposed
+    hear(3, 3, HeartbeatReply{now, false, {term(1), 1}, report(3, 3)});
+    sample();
+    ASSERT_EQ(role(), Role::standby);
+    out.clear();
+    pass(seconds(10));
+    EXPECT_TRUE(sent<VoteRequest>().empty());
+    EXPECT_NE(node->status(now).reason.find("promoted for an earlier term"), std::string::npos);
+    EXPECT_NE(node->forced_failover(now).obstacle.find("promoted for an earlier term"), std::string::npos);
+    hear(1, 3, request(false, 4, local.position));
+    ASSERT_FALSE(sent<VoteReply>().empty());
+    EXPECT_TRUE(sent<VoteReply>().back().granted);
+    step(PromotionFailed{"not within 60 s"});
+    local.opening = false; // PostgreSQL has not seen it
+    sample();
+    pass(seconds(10));
+    EXPECT_FALSE(sent<VoteRequest>().empty());
+}
+
+// Asked in time, and told to promote while the votes were counted.
+TEST_F(Schedule, TheGateShowsThatAPromotionIsStillUnderWay) {
+    start(2);
+    hear(1, 1, Resign{false});
+    pass(milliseconds(8));
+    ASSERT_FALSE(sent<VoteRequest>().empty());
+    local.opening = true;
+    hear(3, 1, VoteReply{true, term(2), true, Refusal::none, local.position, {}});
+    EXPECT_EQ(role(), Role::standby);
+    EXPECT_EQ(raw(node->durable().term), 1u);
+}
+
 TEST_F(Schedule, ALeaseGoesOnWhileALaterRecordIsOnItsWay) {
     start_as_primary();
     answer(2, 1);
