@@ -15,9 +15,9 @@ my $why_not = PgHaNetwork->unavailable;
 plan(skip_all => $why_not) if defined $why_not;
 
 my $stall_limit = 3000;    # ms; 10 to 30 on an idle machine
-my $seconds = 3;           # more than two leases, so that whoever wants to stand has stood
+my $seconds = 5;           # more than two leases, so that whoever wants to stand has stood
 
-my $cluster = PgHaNetwork->new(settings => "pg_ha.lease_duration = '1s'\n");
+my $cluster = PgHaNetwork->new(settings => "pg_ha.lease_duration = '2s'\n");
 $cluster->start_all;
 my $term = $cluster->sql('london', 'SELECT term FROM ha_cluster');
 my $ledger = PgHaLedger->new($cluster);

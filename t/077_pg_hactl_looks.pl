@@ -91,7 +91,6 @@ my @rows = @{ decode_json($ctl->comes_to_say(1, qr{is being rewound}, 'and --jso
 like((grep { $_->{name} eq 'london' } @rows)[0]{reason}, qr{^is being rewound}, '... in its row');
 kill 'CONT', $rewind;
 streams('london');
-$cluster->sql('london', 'ALTER SYSTEM RESET pg_ha.min_sync_standbys');    # or who is cloned from it has it as well
 my $list = decode_json($ctl->says(0, qr{"name"}, 'diverged list', 'diverged', 'list', '--json', '-D', $cluster->data('london')));
 is(scalar @$list, 1, 'one range is kept');
 my @show = ('diverged', 'show', '--state-directory', $state);

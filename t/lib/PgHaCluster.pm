@@ -316,6 +316,7 @@ sub launch {
     my ($self, $name) = @_;
     my $node = $self->node($name);
     $self->until_true(20, "the old processes of $name are gone", sub { !grep { is_running($_) } @{ $node->{family} } });
+    $self->forget_kept_standbys($name);
     my $pid = $self->spawn($node);
     $node->{pid} = $pid;
     $node->{family} = [$pid];
@@ -482,6 +483,7 @@ sub freeze {
 
 sub thaw {
     my ($self, $name) = @_;
+    $self->forget_kept_standbys($name);
     kill 'CONT', @{ delete $self->node($name)->{frozen} // [] };
 }
 
@@ -492,11 +494,19 @@ sub hold_stream {
     kill 'STOP', $self->outer_pid($sender, $primary);
 }
 
-# This primary gives up no standby that is held, or silent, for some seconds: alone it would have no successor, and acknowledge.
+# Until it is started again, or thawed, this primary gives up no standby that is held, or silent, for some seconds: alone it
+# would have no successor, and acknowledge.
 sub keep_standbys {
     my ($self, $name) = @_;
     $self->sql($name, 'ALTER SYSTEM SET pg_ha.min_sync_standbys = 1');
     $self->sql($name, 'SELECT pg_reload_conf()');
+}
+sub forget_kept_standbys {
+    my ($self, $name) = @_;
+    my $path = $self->data($name) . '/postgresql.auto.conf';
+    open my $in, '<', $path or return;
+    my $text = do { local $/; <$in> };
+    write_file($path, $text) if $text =~ s{^pg_ha\.min_sync_standbys.*\n}{}m;
 }
 
 # WAL that no standby will get: its walsenders stand still while rows are written.  Kill it, or freeze it.

@@ -143,6 +143,7 @@ sub launch {
     my ($self, $name) = @_;
     my $node = $self->node($name);
     $self->until_true(20, "the old processes of $name are gone", sub { !grep { PgHaCluster::is_running($_) } @{ $node->{family} } });
+    $self->forget_kept_standbys($name);
     $self->must_systemctl('start', '--no-block', $self->unit($name));
     $self->find_postmaster($name);
 }
