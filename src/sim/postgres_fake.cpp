@@ -184,6 +184,7 @@ void Postgres::finish_promotion(Term term) {
     if (world().faults_on && world().random.chance(world().options.promote_fails)) {
         world().election.promotion_failed(host_);
         host_.post([](Host &) { return PromotionFailed{"it took too long"}; });
+        connect_later(world().options.reconnect); // recovery goes on, and asks for WAL where the gate has been opened meanwhile
         return;
     }
     drop_receiver();
