@@ -749,11 +749,21 @@ sub show_logs {
     }
 }
 
+# What each server that answers thinks of the cluster.
+sub show_states {
+    my ($self) = @_;
+    for my $name (grep { my $node = $self->node($_); $node->{pid} && is_running($node->{pid}) && !$node->{frozen} } $self->names) {
+        my (undef, $rows, $error) = $self->try_sql($name, 'SELECT name, role, liveness, term, timeline, lsn, streaming, reason FROM ha_members ORDER BY name', 5);
+        diag("----- $name says:\n$rows$error");
+    }
+}
+
 sub give_up {
     my ($self, $text) = @_;
     alarm 0;
     fail((split /\n/, $text)[0]);
     diag($text);
+    $self->show_states;
     done_testing();
     exit 1;
 }
