@@ -220,6 +220,8 @@ $cluster->find_postmaster($old);
 isnt($cluster->identity($old), $unit, 'is what systemd notices');
 $cluster->wait_standby_of($old, $primary);
 $cluster->wait_ready($primary);
+$cluster->sql($primary, 'CREATE EXTENSION amcheck');
+$cluster->compare_data($primary, [ $cluster->names ], 'ledger');
 is((ctl($_, 'stop'))[0], 0, "pg_ctlcluster stop of $_") for $cluster->names;
 like($cluster->identity($_), qr{^ActiveState=inactive SubState=dead Result=success }, "the unit of $_ has ended well") for $cluster->names;
 like($cluster->state_of($_), qr{^down}, "pg_lsclusters shows $_ down") for $cluster->names;

@@ -13,7 +13,7 @@ use Time::HiRes qw(sleep time);
 
 my $cluster = PgHaCluster->new;
 $cluster->start_all;
-$cluster->sql('london', 'CREATE ROLE reader LOGIN');
+$cluster->sql('london', $_) for 'CREATE ROLE reader LOGIN', 'CREATE EXTENSION amcheck';
 $cluster->sql('london', 'CREATE TABLE filler (id int PRIMARY KEY, text text)');
 $cluster->sql('london', 'GRANT SELECT ON filler TO reader');
 
@@ -56,4 +56,5 @@ $cluster->until_true(20, 'the reader is let in again', sub { (read_as_reader('lo
 my ($done, $rows) = read_as_reader('london');
 is($rows, "0\n", 'and sees nothing of what was never committed elsewhere');
 ok(!-e $cluster->data('london') . '.pg_ha/unverified', 'no marker is left');
+$cluster->compare_data($cluster->wait_whole, [ $cluster->names ], qw(ledger filler));
 done_testing();

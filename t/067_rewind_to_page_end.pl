@@ -12,7 +12,7 @@ use Test::More;
 my ($page, $probe, $rounds) = (8192, 400, 5);
 my $cluster = PgHaCluster->new(settings => "autovacuum = off\n");
 $cluster->start_all;
-$cluster->sql('london', 'CREATE TABLE filler (id int PRIMARY KEY, text text)');
+$cluster->sql('london', $_) for 'CREATE TABLE filler (id int PRIMARY KEY, text text)', 'CREATE EXTENSION amcheck';
 my $primary = 'london';
 
 sub insert_position { return $cluster->sql($primary, "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint"); }
@@ -63,4 +63,5 @@ for my $round (1 .. $rounds) {
 }
 ok($hit, 'a server was rewound to the end of a page, and opened');
 is_deeply([ $cluster->primaries ], [$primary], 'there is exactly one primary');
+$cluster->compare_data($cluster->wait_whole, [ $cluster->names ], qw(ledger filler));
 done_testing();

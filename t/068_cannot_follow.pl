@@ -12,7 +12,7 @@ use Test::More;
 
 my $cluster = PgHaCluster->new(limit => 600, settings => "restart_after_crash = off\n");
 $cluster->start_all;
-$cluster->sql('london', 'CREATE TABLE filler (id int PRIMARY KEY, text text)');
+$cluster->sql('london', $_) for 'CREATE TABLE filler (id int PRIMARY KEY, text text)', 'CREATE EXTENSION amcheck';
 
 # Frozen past its lease, it wakes up in another's term.
 sub lose_term {
@@ -63,6 +63,7 @@ for my $diverged (0, 1) {
     }
     $cluster->stop_writer;
     $cluster->wait_ready($new, 120);
+    $cluster->compare_data($new, [ $cluster->names ], qw(ledger filler));
     $old = $new;
 }
 
@@ -106,4 +107,5 @@ home($old, $new, $log);
 $cluster->wait_ready($new, 120);
 $cluster->poll($new, "SELECT count(*) FROM ha_members WHERE reason LIKE '%follow % as primary%'", '0', 'and no alarm is left');
 $cluster->verify_ledger($new);
+$cluster->compare_data($new, [ $cluster->names ], qw(ledger filler));
 done_testing();

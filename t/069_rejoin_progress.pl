@@ -63,4 +63,5 @@ $cluster->wait_standby_of('london', $new);
 $cluster->poll($_, $reason, qr{^follows }, "$_ hears of london itself again") for $new, $third;
 like($cluster->log_text('london'), qr{100 % of \d+ MB copied}, 'its log tells of it, too');
 $cluster->verify_ledger('london');
+$cluster->compare_data($cluster->wait_whole, [ $cluster->names ], qw(ledger filler));
 done_testing();
