@@ -130,6 +130,8 @@ is(crashes($old, $log), 0, 'what they left behind counts for no crash');
 $cluster->until_true(10, 'ended children are collected', sub { !$cluster->zombies($old) });
 $cluster->wait_ready($primary);
 $cluster->verify_ledger($_) for $cluster->names;
+$cluster->sql($primary, 'CREATE EXTENSION amcheck');
+$cluster->compare_data($primary, [ $cluster->names ], 'ledger');
 
 # -- a second container with the same volume, in which the lock file's process 1 is the newcomer itself
 $log = $cluster->log_size($old);
