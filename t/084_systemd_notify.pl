@@ -109,6 +109,8 @@ $cluster->wait_standby_of($old, $leader);
 $cluster->until_true(20, 'systemd has heard of it', sub { ($now = $cluster->properties($old))->{ActiveState} ne 'activating' && !$now->{StatusText} });
 is("$now->{ActiveState} $now->{SubState} $now->{NRestarts} $now->{StatusText}", 'active running 0 ', 'the unit has started');
 $cluster->verify_ledger($old);
+$cluster->sql($leader, 'CREATE EXTENSION amcheck');
+$cluster->compare_data($leader, [ $cluster->names ], 'ledger');
 
 # -- a member alone
 use_unit(TimeoutStartSec => '20s', Restart => 'no');
