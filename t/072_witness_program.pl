@@ -8,6 +8,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 use PgHaCluster;
 use PgHaWitness;
+use File::Copy qw(copy);
 use IO::Socket::INET;
 use IO::Socket::UNIX;
 use Socket qw(SOCK_DGRAM);
@@ -117,6 +118,29 @@ $cluster->poll('london', "SELECT liveness FROM ha_members WHERE name = 'athens' 
 $cluster->poll('london', "SELECT count(*), count(*) FILTER (WHERE voter), bool_and(liveness = 'alive') FROM ha_members WHERE kind = 'witness'",
     '2|1|t', 'of the two witnesses of one process one votes: two may not outvote two servers');
 $cluster->poll('london', 'SELECT failover_possible, voters, members FROM ha_cluster', 't|3|4', 'three voters, four members');
+
+# ---- another cluster, with a secret of its own, in the same process ----------------------------------
+
+my $other = PgHaCluster->new(nodes => ['madrid'], settings => "pg_ha.lease_duration = '1s'\n");
+$other->start_first;
+copy($other->data('madrid') . '/pg_ha.secret', "$dir/other_secret") or die "copy: $!";
+chmod 0600, "$dir/other_secret";
+my $peer = $other->node('madrid')->{peer_port};
+PgHaCluster::append("$dir/witness.conf", <<"END");
+[third]
+node_name = corinth
+port = ${\($peer + 1)}
+peers = 127.0.0.1:$peer
+state_directory = $dir/third
+secret_file = $dir/other_secret
+END
+stop_witness($cluster, 'athens');
+start_witness($cluster, 'athens');
+$other->poll('madrid', "SELECT string_agg(name || ' ' || liveness, ', ') FROM ha_members WHERE kind = 'witness'", 'corinth alive',
+    'the same process is a member of another cluster');
+$cluster->poll('london', "SELECT string_agg(name || ' ' || liveness, ', ' ORDER BY name) FROM ha_members WHERE kind = 'witness'",
+    'athens alive, sparta alive', 'and of the first one as before');
+$cluster->poll('london', 'SELECT failover_possible, voters FROM ha_cluster', 't|3', 'where it votes');
 
 my $begin = time;
 stop_witness($cluster, 'athens');
