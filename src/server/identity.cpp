@@ -7,7 +7,7 @@
 #include "identity.hpp"
 #include "backend.hpp"
 #include "net/addresses.hpp"
-#include "promotion.hpp"
+#include "timeline_files.hpp"
 
 #include "guc.hpp"
 

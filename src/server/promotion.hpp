@@ -7,18 +7,6 @@
 
 namespace pg_ha {
 
-// Before recovery starts: drops the placeholders behind the newest real history file.  They are left
-// by a promotion that never finished; recovery would take the last one for the newest timeline and
-// refuse to start.  Null, or what failed (errno is set).  Raises nothing, uses no C++ object.
-const char *remove_stale_placeholders();
-
-// Before recovery starts, in the postmaster: drops histories of newer timelines that do not contain this server's own
-// WAL, which recovery would die of.  Null, or what failed (errno is set).  May raise.
-const char *remove_foreign_histories();
-
-// The newest timeline that this data directory has a history of.
-Timeline newest_timeline();
-
 class Promotion {
 public:
     // Failure text, or empty when PostgreSQL was asked to leave recovery.

@@ -15,8 +15,8 @@
 
 #include "entry.hpp"
 #include "guc.hpp"
-#include "promotion.hpp"
 #include "start_gate.hpp"
+#include "timeline_files.hpp"
 #include "verification.hpp"
 
 extern "C" {
@@ -148,6 +148,12 @@ void start_gate() {
                         errdetail("pg_ha must start this server as a standby.")));
     if (const char *fault = remove_foreign_histories())
         ereport(FATAL, (errcode_for_file_access(), errmsg("%s: %m", fault)));
+    int made = 0;
+    const Failure incomplete = run_cpp([&made] { made = complete_histories(); });
+    if (incomplete.failed)
+        ereport(FATAL, (errmsg("pg_ha: %s", incomplete.text), errdetail("Recovery would not find the newest timeline.")));
+    if (made > 0)
+        ereport(LOG, (errmsg("pg_ha: %d missing timeline history files were made from the newest one", made)));
     ereport(LOG, (errmsg("pg_ha: starting as a standby: %s", failure.failed ? failure.text : reason),
                   was_standby ? 0 : errdetail("standby.signal was created.")));
 }
