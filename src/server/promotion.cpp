@@ -11,23 +11,16 @@
 
 extern "C" {
 #include "postgres.h"
-#include "access/timeline.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
-#include "catalog/pg_control.h"
-#include "common/controldata_utils.h"
 #include "common/file_perm.h"
 #include "miscadmin.h"
 }
 
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdexcept>
-#include <sys/stat.h>
 #include <unistd.h>
 
 namespace pg_ha {
