@@ -58,7 +58,7 @@ std::string World::obstacle(bool wholly) {
             return h->name + ": " + found;
         voters += truth.configuration.is_voter(h->id());
     }
-    const auto expected = static_cast<std::size_t>(options.hosts % 2 == 1 ? options.hosts : options.hosts - 1);
+    const std::size_t expected = expected_voters();
     if (truth.configuration.members.size() != hosts_.size())
         return std::to_string(truth.configuration.members.size()) + " members";
     if (voters != expected || truth.configuration.voter_count() != expected)
@@ -143,11 +143,20 @@ void World::separate(HostSet set, bool apart) {
     apart_ = apart ? set : 0;
 }
 
-// First only as many are whole as can elect somebody, whoever they are: the primary may be among the others.
+std::size_t World::expected_voters() const {
+    return static_cast<std::size_t>(options.hosts % 2 == 1 ? options.hosts : options.hosts - 1);
+}
+
+// First only as many are whole as can elect somebody, whoever they are: the primary may be among the others.  Not where
+// others may be needed all the same: by commits (min_sync_standbys), as the only ones that lag no further than allowed
+// (asynchronous), or as voters by a record that is still to come.
 bool World::heal_core() {
     Random chance(options.seed ^ 0x2127599BF4325C37ull); // of its own: half of the seeds have nothing of this
+    const bool all_vote = std::all_of(hosts_.begin(), hosts_.end(), [&](const std::unique_ptr<Host> &h) {
+        return !h->agent() || h->agent()->status().configuration.voter_count() == expected_voters();
+    });
     HostSet set = 0;
-    if (options.min_sync_standbys == 0 && chance.chance(0.5)) // otherwise commits may have to wait for somebody
+    if (chance.chance(0.5) && all_vote && options.synchronous && options.min_sync_standbys == 0)
         for (const std::unique_ptr<Host> &h : hosts_)
             if (chance.chance(0.5) && quorum_survives(set | host_bit(*h)))
                 set |= host_bit(*h);

@@ -103,6 +103,7 @@ private:
     bool quorum_survives(HostSet without) const;
     bool could_elect(const Configuration &configuration, HostSet without) const;
     bool heal_core();
+    std::size_t expected_voters() const;
     void separate(HostSet set, bool apart);
     void trace_hosts();
 
