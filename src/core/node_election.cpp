@@ -262,23 +262,33 @@ void Node::Impl::on_vote_reply(const Message &message, const VoteReply &reply) {
         count_ballot();
         return;
     }
-    trace(name_of(message.from) + " refuses: " + to_string(reply.refusal));
+    ballot->refusal = name_of(message.from) + " refuses: " + to_string(reply.refusal);
+    trace(ballot->refusal);
     ballot->refused.insert(message.from);
     if (message.term >= ballot->term && message.term > durable.term) {
         adopt_term(message.term);
         schedule_election();
         return;
     }
+    const bool behind = reply.refusal == Refusal::position_behind, ahead = behind && reply.position > local.position;
+    if (ahead && order_stands(now) && ballots_lost > 0) { // at first it may be half a record, which recovery gives up
+        end_order(name_of(message.from) + " has more WAL (up to " + to_string(reply.position) + ", here up to " +
+                      to_string(local.position) + ")", message.from);
+        return lose_ballot(name_of(message.from) + " is ahead");
+    }
     const Member *voter = configuration().find(message.from);
-    if (reply.refusal == Refusal::position_behind && reply.position > local.position && voter && voter->priority > 0) {
+    if (ahead && voter && voter->priority > 0) {
         if (!ballot->passed_on) // one only: two that are told at the same moment split the votes
             send(message.from, StandNow{});
         ballot->passed_on = true;
         if (ballots_lost < ballots_given_way)
             return lose_ballot(name_of(message.from) + " is ahead");
     }
-    if (!can_still_win())
-        lose_ballot("those who have not refused are no majority");
+    if (can_still_win())
+        return;
+    if (behind && !ahead && !configuration().synchronous && order_stands(now))
+        end_order(name_of(message.from) + " has heard of a primary with more WAL than max_lag_on_failover allows to lose", NodeId::none);
+    lose_ballot("those who have not refused are no majority");
 }
 
 // Nobody answers a ballot twice.  Who waits for what can't come stays a candidate, deaf to those who ask
@@ -301,6 +311,7 @@ void Node::Impl::count_ballot() {
 }
 
 void Node::Impl::lose_ballot(const std::string &why) {
+    const std::string refusal = ballot && !ballot->refusal.empty() ? "; " + ballot->refusal : "";
     ballot.reset();
     if (role == Role::candidate)
         become(Role::standby, "not elected in term " + std::to_string(raw(durable.term)) + ": " + why);
@@ -311,6 +322,8 @@ void Node::Impl::lose_ballot(const std::string &why) {
     const Duration first = promise_void ? retry_on_evidence : settings.heartbeat_interval;
     const Duration pause = std::min(first * (1 << std::min(ballots_lost, 8u)), std::max(first, retry_at_most));
     election_due = std::max(election_due, now + pause / 2 + jitter(pause));
+    if (order_stands(now))
+        reason = "stands by an operator's order, and is not elected yet: " + why + refusal;
     trace("pre-vote or vote lost: " + why);
 }
 

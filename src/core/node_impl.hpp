@@ -44,6 +44,7 @@ struct Ballot {
     Instant deadline = never;
     std::set<NodeId> equal{};        // who of them has the same WAL, to the byte
     std::set<NodeId> refused{};
+    std::string refusal{};           // the newest, for people
     bool passed_on = false;          // another that is ahead has been told to stand
 };
 
@@ -119,6 +120,7 @@ struct Node::Impl {
     bool campaign_after_gate = false;
     bool force_after_gate = false;    // an operator wants this node to lead
     Instant ordered_until = long_ago; // told to stand, by the primary that handed over or by an operator: also while paused
+    OrderStatus order;                // by an operator, who waits for what comes of it
     NodeId predecessor = NodeId::none; // it handed over to this node, and restarts now
 
     // -- as primary
@@ -274,6 +276,8 @@ struct Node::Impl {
     void end_stand_in();
     void give_up_handover(const std::string &why);
     void stand_now();
+    bool order_stands(Instant at) const { return order.holds && at < ordered_until && !acts(); }
+    void end_order(const std::string &why, NodeId ahead);
 
     // node_gossip.cpp
     struct Peer { NodeId id; bool asks; };

@@ -130,6 +130,10 @@ std::string Node::Impl::obstacle_to(const StandByOrder &, Instant at) const {
         return "this node may not become the primary";
     if (!local.position_known || !local.promotable)
         return "this node has not replayed its own WAL";
+    if (local.opening)
+        return "this node is still being promoted for an earlier term: try again in a moment";
+    if (lags(local.position))
+        return "this node lacks more of the last primary's WAL than max_lag_on_failover allows to lose";
     if (settings.priority == 0 && !stands_in(at))
         return "this node has failover_priority 0, and no WAL that others lack";
     std::set<NodeId> able{durable.self};
@@ -158,7 +162,9 @@ void Node::Impl::obey(const Command &command) {
         unwanted.insert(removal->member);
         advance_configuration();
     } else {
+        order = {true, "", NodeId::none};
         ordered_until = now + order_holds;
+        ballots_lost = 0;
         election_due = now;
     }
 }
@@ -221,6 +227,13 @@ void Node::Impl::end_stand_in() {
         return;
     hand_over_due = now + leases_between_handovers * promised_lease();
     begin_handover(best_successor(now), "because its failover_priority is 0");
+}
+
+// What it compared was up to a heartbeat old.  An election later, when nobody waits for it any more, would surprise.
+void Node::Impl::end_order(const std::string &why, NodeId ahead) {
+    order = {false, why, ahead};
+    ordered_until = long_ago;
+    out.push_back(Note{role, role, durable.term, local.position, "an operator's order to stand has ended: " + why});
 }
 
 void Node::Impl::stand_now() {

@@ -16,6 +16,8 @@ Status Node::Impl::status(Instant at) const {
     status.primary = acts() ? durable.self : leader;
     status.lease_until = lease_until;
     status.handing_over = handover.has_value();
+    status.order = order;
+    status.order.holds = order_stands(at);
     status.configuration = configuration();
     status.configuration_in_force = acts() ? record_in_force : leader != NodeId::none;
     status.reason = reason_now(at);

@@ -25,6 +25,13 @@ struct Doubted {
     bool own = false; // by its own probes, not by hearsay
 };
 
+// How an operator's order to stand goes.
+struct OrderStatus {
+    bool holds = false;          // it may still lead to an election
+    std::string ended;           // why the newest one has ended without; empty: it holds, or was carried out
+    NodeId ahead = NodeId::none; // because this member has more WAL
+};
+
 struct Status {
     NodeId self = NodeId::none;
     Role role = Role::passive;
@@ -32,6 +39,7 @@ struct Status {
     NodeId primary = NodeId::none;     // none: unknown
     Instant lease_until{};             // of this node, if primary
     bool handing_over = false;         // of this node: a switchover is under way
+    OrderStatus order;                 // of this node
     bool quorum = false;               // this node hears a majority of the voters
     Configuration configuration;
     bool configuration_in_force = false; // as far as this node knows

@@ -56,6 +56,13 @@ Snapshot *look_at_snapshot() {
     return snapshot;
 }
 
+const MemberRow *member_called(const Snapshot *snapshot, const char *name) {
+    for (int i = 0; i < snapshot->member_count; i++)
+        if (strcmp(snapshot->members[i].name, name) == 0)
+            return &snapshot->members[i];
+    return nullptr;
+}
+
 const Snapshot *require_membership() {
     if (!shared)
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -24,6 +24,7 @@ Reply ask_node_worker(Ask what, const char *target);
 void pause_briefly();  // 10 ms, or until the latch; interruptible
 // A copy of the snapshot, palloc'ed; not valid if there is none.
 Snapshot *look_at_snapshot();
+const MemberRow *member_called(const Snapshot *snapshot, const char *name); // null: nobody
 // Errors out where pg_ha is not loaded or this server is no member.
 const Snapshot *require_membership();
 

@@ -21,7 +21,7 @@ namespace pg_ha {
 
 namespace {
 
-constexpr uint64 promoted_within_ns = UINT64CONST(60000000000);
+constexpr uint64 primary_within_ns = UINT64CONST(65000000000); // an order holds for 60 s
 
 } // namespace
 
@@ -36,6 +36,7 @@ void NodeWorker::answer_failover(const Asked &asked) {
         const Status status = agent()->status();
         const bool leads = status.role == Role::promoting || status.role == Role::primary;
         answer = leads ? Said::begun : Said::refused;
+        write_status(); // who waits looks at it as soon as it has the answer
         if (leads)
             ereport(WARNING, (errmsg("pg_ha: FORCED FAILOVER by an operator: this server becomes the primary of term %u",
                                      raw(status.term)),
@@ -55,15 +56,12 @@ namespace {
 void require_this_server(const Snapshot *snapshot, const char *target) {
     if (target == nullptr || strcmp(target, snapshot->node_name) == 0)
         return;
-    for (int i = 0; i < snapshot->member_count; i++) {
-        const MemberRow *member = &snapshot->members[i];
-        if (strcmp(member->name, target) == 0)
-            ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("this server is \"%s\", not \"%s\"", snapshot->node_name, target),
-                            errdetail("A forced failover makes the server on which it is called the primary."),
-                            strcmp(member->kind, "data") == 0
-                                ? errhint("Call it on \"%s\": host %s, port %d.", target, member->postgres_host, member->postgres_port)
-                                : errhint("\"%s\" is a witness and has no data.", target)));
-    }
+    if (const MemberRow *member = member_called(snapshot, target))
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("this server is \"%s\", not \"%s\"", snapshot->node_name, target),
+                        errdetail("A forced failover makes the server on which it is called the primary."),
+                        strcmp(member->kind, "data") == 0
+                            ? errhint("Call it on \"%s\": host %s, port %d.", target, member->postgres_host, member->postgres_port)
+                            : errhint("\"%s\" is a witness and has no data.", target)));
     ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("no member of the cluster is called \"%s\"", target),
                     errhint("SELECT name FROM ha_members lists them.")));
 }
@@ -89,34 +87,51 @@ void refuse(Said answer, const char *missing, const char *text) {
                             "ha_failover(accept_data_loss => true).")));
 }
 
+[[noreturn]] void report_end_of_order(const Snapshot *snapshot) {
+    const char *ended = snapshot->order_ended;
+    const MemberRow *ahead = member_called(snapshot, snapshot->order_ahead);
+    ereport(ERROR, (errcode(errcode_failover_refused),
+                    ended[0] != '\0' ? errmsg("no election by order: %s", ended) : errmsg("the order to stand has led to no election"),
+                    ended[0] == '\0' && snapshot->reason[0] != '\0' ? errdetail("%s.", snapshot->reason)
+                                                                   : errdetail("This server does not stand any more."),
+                    ahead ? errhint("Call it on \"%s\": host %s, port %d.", ahead->name, ahead->postgres_host, ahead->postgres_port)
+                          : errhint("The order has ended. SELECT * FROM ha_members shows who is heard.")));
+}
+
+bool still_opens(const Snapshot *snapshot) {
+    return strcmp(snapshot->role, "candidate") == 0 || strcmp(snapshot->role, "promoting") == 0 || strcmp(snapshot->role, "primary") == 0;
+}
+
 // Until this server is open and may acknowledge.
-const Snapshot *wait_until_primary() {
-    const uint64 end = boot_now_ns() + promoted_within_ns;
+const Snapshot *wait_until_primary(const Reply &reply, bool ordered) {
+    const uint64 end = reply.asked_ns + primary_within_ns;
     for (;;) {
-        const Snapshot *snapshot = look_at_snapshot();
-        if (snapshot->valid && strcmp(snapshot->role, "primary") == 0 && lease_holds())
+        Snapshot *snapshot = look_at_snapshot();
+        const bool known = snapshot->valid && snapshot->taken_ns >= reply.asked_ns;
+        if (known && strcmp(snapshot->role, "primary") == 0 && lease_holds())
             return snapshot;
-        const bool failed = snapshot->valid && strcmp(snapshot->role, "promoting") != 0 && strcmp(snapshot->role, "primary") != 0 &&
-                            strcmp(snapshot->role, "candidate") != 0 && strcmp(snapshot->role, "standby") != 0; // or not yet
-        if (failed || boot_now_ns() >= end)
-            ereport(ERROR, (errcode(errcode_failover_refused), errmsg("the failover was begun, but this server is not open yet"),
+        const bool over = known && !still_opens(snapshot) && !snapshot->order_holds;
+        if (over && ordered)
+            report_end_of_order(snapshot);
+        if (over || boot_now_ns() >= end)
+            ereport(ERROR, (errcode(errcode_failover_refused),
+                            over ? errmsg("the failover was begun, but this server has not become the primary")
+                                 : errmsg("the failover was begun, but this server is not open yet"),
                             errdetail("%s.", snapshot->reason), errhint("SELECT * FROM ha_cluster shows what it waits for.")));
-        pfree(const_cast<Snapshot *>(snapshot));
+        pfree(snapshot);
         pause_briefly();
     }
 }
 
 // In a paused cluster without a primary nothing is lost: whoever is told to stand is elected like any other.
-bool elect_by_order() {
-    if (!look_at_snapshot()->paused)
-        return false;
+Reply elect_by_order() {
     const Reply reply = ask_node_worker(Ask::stand, nullptr);
     if (reply.said != Said::begun)
         ereport(ERROR, (errcode(errcode_failover_refused), errmsg("no election by order: %s", reply.text),
                         errdetail("Elections are paused in this cluster."),
                         errhint("Nothing has been changed. Where too many voters are gone for good, ha_failover(accept_data_loss => "
                                 "true) remains.")));
-    return true;
+    return reply;
 }
 
 } // namespace
@@ -133,13 +148,11 @@ Datum ha_failover(PG_FUNCTION_ARGS) {
     const char *target = PG_ARGISNULL(0) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(0));
     const bool accept = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
     require_standby(target);
-    const bool ordered = !accept && elect_by_order();
-    Reply reply = {Said::begun, nullptr, nullptr, 0};
-    if (!ordered)
-        reply = ask_node_worker(accept ? Ask::forced_failover : Ask::price, nullptr);
+    const bool ordered = !accept && look_at_snapshot()->paused;
+    const Reply reply = ordered ? elect_by_order() : ask_node_worker(accept ? Ask::forced_failover : Ask::price, nullptr);
     if (reply.said != Said::begun)
         refuse(reply.said, reply.detail, reply.text);
-    const Snapshot *snapshot = wait_until_primary();
+    const Snapshot *snapshot = wait_until_primary(reply, ordered);
     if (!ordered)
         ereport(WARNING, (errmsg("accepted: %s", reply.text),
                           errhint("Before another server that was a primary is used again, rewind it or clone it.")));

@@ -65,13 +65,6 @@ void NodeWorker::answer_operator() {
 
 namespace {
 
-const MemberRow *member_called(const Snapshot *snapshot, const char *name) {
-    for (int i = 0; i < snapshot->member_count; i++)
-        if (strcmp(snapshot->members[i].name, name) == 0)
-            return &snapshot->members[i];
-    return nullptr;
-}
-
 void require_member(const Snapshot *snapshot, const char *name) {
     if (!member_called(snapshot, name))
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("no member of the cluster is called \"%s\"", name),

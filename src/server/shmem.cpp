@@ -108,6 +108,7 @@ bool read_part(Snapshot *out, size_t bytes) {
         return false;
     make_readable(out->reason);
     make_readable(out->failover_reason);
+    make_readable(out->order_ended);
     return true;
 }
 

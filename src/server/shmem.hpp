@@ -61,7 +61,7 @@ struct Snapshot {
     char primary_name[ha_name_bytes]; // empty: unknown
     char primary_host[ha_host_bytes];
     int32 primary_port;
-    bool quorum, synchronous, failover_possible, configuration_in_force, paused, handing_over;
+    bool quorum, synchronous, failover_possible, configuration_in_force, paused, handing_over, order_holds;
     uint32 config_term;
     uint64 config_index;
     int32 voters, write_quorum;
@@ -69,6 +69,8 @@ struct Snapshot {
     uint64 taken_ns;         // BOOTTIME of the snapshot: readers add its age to ages
     char failover_reason[ha_text_bytes];
     char reason[ha_text_bytes];
+    char order_ended[ha_text_bytes];  // see OrderStatus
+    char order_ahead[ha_name_bytes];
     int32 member_count, link_count;
     MemberRow members[ha_members_max];
     LinkRow links[ha_members_max * ha_members_max];

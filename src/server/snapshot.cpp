@@ -106,6 +106,10 @@ void fill_snapshot(const Status &status, Instant now, Snapshot *out) {
     out->synchronous = status.configuration.synchronous;
     out->paused = status.configuration.paused;
     out->handing_over = status.handing_over;
+    out->order_holds = status.order.holds;
+    put(out->order_ended, status.order.ended);
+    if (const Member *ahead = status.configuration.find(status.order.ahead))
+        put(out->order_ahead, ahead->name);
     out->failover_possible = status.failover_possible;
     out->configuration_in_force = status.configuration_in_force;
     out->config_term = raw(status.configuration.version.term);

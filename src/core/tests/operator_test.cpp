@@ -143,6 +143,95 @@ TEST_F(Operator, WhilePausedOnlyTheLastPrimaryStands) {
     EXPECT_FALSE(sent<VoteRequest>().empty()) << "it was the primary of this term, and comes back";
 }
 
+// n2 of a paused cluster without a primary is told to stand; n3 was last known to have no more WAL.
+class Order : public Operator {
+protected:
+    void tell() {
+        disk.configuration.paused = true;
+        start(2);
+        hear(1, 1, Resign{false});
+        Heartbeat h;
+        h.self = report(3, 1);
+        hear(3, 1, h);
+        out.clear();
+        order(StandByOrder{});
+        ASSERT_TRUE(asks());
+    }
+    bool asks(Duration within = seconds(2)) { // for pre-votes
+        out.clear();
+        for (const Instant until = now + within; now < until && sent<VoteRequest>().empty();)
+            pass(milliseconds(1));
+        return !sent<VoteRequest>().empty();
+    }
+    void refuse(Refusal why, Position at) { hear(3, 1, VoteReply{true, term(2), false, why, at, {}}); }
+    OrderStatus state() const { return node->status(now).order; }
+};
+
+TEST_F(Order, EndsWithTheNameOfTheServerThatHasMoreWal) {
+    tell();
+    refuse(Refusal::position_behind, position(1, 1500));
+    EXPECT_TRUE(state().holds) << "half a record, perhaps, that its recovery gives up";
+    ASSERT_TRUE(asks());
+    refuse(Refusal::position_behind, position(1, 1500));
+    EXPECT_FALSE(state().holds);
+    EXPECT_EQ(state().ended, "n3 has more WAL (up to 1/0/5DC, here up to 1/0/3E8)");
+    EXPECT_EQ(state().ahead, id(3));
+    EXPECT_FALSE(asks(seconds(70))) << "nobody waits for an election any more";
+    EXPECT_EQ(role(), Role::standby);
+    hear(3, 1, VoteReply{true, term(2), true, Refusal::none, local.position, {}});
+    EXPECT_EQ(role(), Role::standby) << "an answer that comes too late";
+}
+
+TEST_F(Order, IsTriedAgainAfterBallotsLostByChance) {
+    tell();
+    ASSERT_TRUE(asks()) << "no answer";
+    refuse(Refusal::promised, position(1, 1000));
+    hear(1, 1, VoteReply{true, term(2), false, Refusal::just_restarted, position(1, 1000), {}});
+    EXPECT_TRUE(state().holds);
+    EXPECT_NE(node->status(now).reason.find("n1 refuses"), std::string::npos) << node->status(now).reason;
+    ASSERT_TRUE(asks());
+    refuse(Refusal::position_behind, position(1, 900)); // asked before n2 had all its WAL
+    EXPECT_TRUE(state().holds);
+    ASSERT_TRUE(asks());
+    win(2);
+    EXPECT_EQ(role(), Role::promoting);
+    EXPECT_FALSE(state().holds);
+    EXPECT_EQ(state().ended, "");
+}
+
+TEST_F(Order, EndsByItself) {
+    tell();
+    pass(seconds(59));
+    EXPECT_TRUE(state().holds);
+    pass(seconds(2));
+    EXPECT_FALSE(state().holds);
+    EXPECT_FALSE(asks(seconds(10)));
+}
+
+TEST_F(Order, EndsWhenAPrimaryIsHeard) {
+    tell();
+    hear(3, 2, primary_heartbeat(3, 2));
+    EXPECT_FALSE(state().holds);
+    EXPECT_FALSE(asks(seconds(10)));
+}
+
+TEST_F(Order, IsNotForWhoLacksTooMuchOfAnAsynchronousPrimary) {
+    disk.configuration.synchronous = settings.synchronous = false;
+    disk.configuration.sync = SyncRule{};
+    settings.max_lag_on_failover = 100;
+    tell();
+    refuse(Refusal::position_behind, position(1, 1000)); // n3 lacks it, too, and has heard of it
+    EXPECT_TRUE(state().holds);
+    hear(1, 1, VoteReply{true, term(2), false, Refusal::position_behind, position(1, 1000), {}});
+    EXPECT_FALSE(state().holds);
+    EXPECT_NE(state().ended.find("max_lag_on_failover"), std::string::npos) << state().ended;
+    Heartbeat late = primary_heartbeat(1, 1);
+    late.lineage_confirmed = static_cast<Lsn>(2000);
+    hear(1, 1, late, 2);
+    hear(1, 1, Resign{false}, 2);
+    EXPECT_NE(obstacle(StandByOrder{}).find("max_lag_on_failover"), std::string::npos);
+}
+
 TEST_F(Operator, ASuccessorStandsWhilePaused) {
     disk.configuration.paused = true;
     start(2);
