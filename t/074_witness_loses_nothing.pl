@@ -55,7 +55,7 @@ for my $order (@orders) {
     $cluster->start_writer;
     $cluster->wait_writes(100, "before everything is killed, @$order");
     $cluster->stop_writer;
-    $cluster->kill_everything($_) for qw(london paris athens);
+    $cluster->power_off(qw(london paris athens));
     for my $name (@$order) {
         $name eq 'athens' ? start_witness($cluster, $name) : $cluster->start($name);
     }

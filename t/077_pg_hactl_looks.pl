@@ -177,7 +177,7 @@ $cluster->start('turin');
 streams('turin');
 
 # ---- no primary -------------------------------------------------------------------------------------------------
-$cluster->kill_everything($_) for qw(london paris);
+$cluster->power_off(qw(london paris));
 $cluster->until_true(60, 'status says that there is no primary',
     sub { my ($status, $out) = $ctl->run('status', '-d', $all); $status == 2 && $out =~ /^no primary: .*does not hear a majority/s });
 done_testing();

@@ -384,6 +384,7 @@ sub power_off {
         $node->{family} = [ family($node->{pid}) ];
         push @all, @{ $node->{family} };
     }
+    kill 'STOP', @all;    # or one that is still alive votes for another because a third is dead
     kill 'KILL', @all;
     $self->until_true(10, 'all processes of all nodes are dead', sub { !grep { is_running($_) } @all });
 }
