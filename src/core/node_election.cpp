@@ -28,15 +28,15 @@ constexpr Duration vote_wait = milliseconds(250); // covers a slow fdatasync on 
 
 bool Node::Impl::may_stand() const {
     return role == Role::standby && is_voter() && settings.kind == MemberKind::data &&
-           (settings.priority > 0 || stands_in(now)) && local.in_recovery && local.promotable &&
-           (!local.opening || planted(Bug::stands_while_opening)) &&
+           (settings.priority > 0 || stands_in(now) || now < ordered_until || leads_through_pause()) && local.in_recovery &&
+           local.promotable && (!local.opening || planted(Bug::stands_while_opening)) &&
            (local.position_known || planted(Bug::restarted_believed)) &&
            raw(local.position.timeline) <= raw(durable.term) && !lags(local.position) &&
-           (!configuration().paused || configuration().recorded_by == durable.self || now < ordered_until || planted(Bug::pause_ignored));
+           (!configuration().paused || leads_through_pause() || now < ordered_until || planted(Bug::pause_ignored));
 }
 
 // With failover_priority 0 a node leads only where that is needed: it refuses its vote to those who lack WAL that is
-// here, so that perhaps nobody can be elected.
+// here, so that perhaps nobody can be elected.  Who asks for votes may lead by its own settings, whatever the record says.
 bool Node::Impl::stands_in(Instant at) const {
     const auto lacks_wal = [&](const Member &member) {
         const MemberTable::Row *row = table.find(member.id);
@@ -44,7 +44,8 @@ bool Node::Impl::stands_in(Instant at) const {
                liveness(member.id, at) == Liveness::alive && row->report.local.in_recovery &&
                row->report.local.position_known && row->report.local.position < local.position;
     };
-    return settings.priority == 0 && !planted(Bug::no_stand_in) && std::ranges::any_of(configuration().members, lacks_wal);
+    return settings.priority == 0 && !planted(Bug::no_stand_in) &&
+           (at < candidate_lacks_wal_until || std::ranges::any_of(configuration().members, lacks_wal));
 }
 
 // How many other voters should stand before this one, as far as is known.
@@ -154,6 +155,8 @@ void Node::Impl::on_vote_request(const Message &message, const VoteRequest &requ
     Refusal refusal = refusal_before_gate(message.from, request);
     if (refusal == Refusal::none && behind(request) && !overlooks_position_of(message.from))
         refusal = Refusal::position_behind;
+    if (refusal == Refusal::position_behind && request.position < local.position)
+        candidate_lacks_wal_until = now + promised_lease();
     if (refusal != Refusal::none || request.pre) {
         answer_vote(message.from, request, refusal);
         if (refusal == Refusal::none && election_due != never) // let it try before standing oneself
@@ -331,6 +334,8 @@ void Node::Impl::win(const std::string &how) {
     const Ballot won = ballot.value_or(Ballot{});
     ballot.reset();
     hand_over_due = long_ago;
+    handovers_begun = 0;
+    handed_over_to = NodeId::none;
     promise_void = leader_gone = false; // that was about the primary before
     ordered_until = long_ago;
     clean_stop_until = never;

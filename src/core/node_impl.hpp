@@ -129,6 +129,9 @@ struct Node::Impl {
     bool asks_promise = true;
     std::optional<Handover> handover;
     Instant hand_over_due = long_ago; // with priority 0 it leads no longer than it must; not again before this
+    unsigned handovers_begun = 0;     // because of that, in this term
+    NodeId handed_over_to = NodeId::none; // with the last of these: another one is tried next
+    Instant candidate_lacks_wal_until = long_ago; // one that was refused for this may ask again until then
     Instant demote_at = long_ago;     // deposed by a handover: its vote may be needed first
     std::optional<bool> pause_wanted;
     std::set<NodeId> unwanted;        // members that an operator removes
@@ -228,6 +231,7 @@ struct Node::Impl {
     // node_election.cpp
     bool may_stand() const;
     bool stands_in(Instant at) const;
+    bool leads_through_pause() const { return configuration().paused && configuration().recorded_by == durable.self; }
     std::size_t rank() const;
     void schedule_election();
     void stand();
@@ -267,7 +271,7 @@ struct Node::Impl {
     std::string obstacle_to(const RemoveMember &command, Instant at) const;
     std::string obstacle_to(const StandByOrder &command, Instant at) const;
     std::string cannot_succeed(const Member &member, Instant at) const;
-    NodeId best_successor(Instant at) const;
+    NodeId best_successor(Instant at, NodeId rather_not = NodeId::none) const;
     std::string nobody_can_succeed(Instant at) const;
     void obey(const Command &command);
     void ask_successor();

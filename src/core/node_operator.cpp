@@ -19,6 +19,7 @@ namespace {
 constexpr Duration handover_within = seconds(3);        // commits wait so long at the most
 constexpr Duration ask_successor_every = milliseconds(5);
 constexpr int leases_between_handovers = 10;           // each attempt may cost as much as a switchover that is given up
+constexpr unsigned doublings_at_most = 5;              // of the time between them
 constexpr Duration wait_for_votes = milliseconds(250);  // that of the old primary may be needed
 constexpr std::uint64_t near_bytes = 16 << 20;          // one WAL segment
 } // namespace
@@ -75,9 +76,11 @@ std::string Node::Impl::nobody_can_succeed(Instant at) const {
     return all.empty() ? "there is no other server" : all;
 }
 
-NodeId Node::Impl::best_successor(Instant at) const {
+NodeId Node::Impl::best_successor(Instant at, NodeId rather_not) const {
     const Member *best = nullptr;
-    const auto rank = [&](const Member &m) { return std::pair(m.priority, table.find(m.id)->report.local.position.lsn); };
+    const auto rank = [&](const Member &m) {
+        return std::tuple(m.id != rather_not, m.priority, table.find(m.id)->report.local.position.lsn);
+    };
     for (const Member &member : configuration().members)
         if (cannot_succeed(member, at).empty() && (!best || rank(member) > rank(*best)))
             best = &member;
@@ -204,7 +207,7 @@ void Node::Impl::consider_handover() {
                          theirs.replayed >= *h.needs;
     if (!has_all && !planted(Bug::handover_without_wait)) {
         if (now >= h.give_up)
-            give_up_handover("it has not replayed all WAL in time");
+            give_up_handover(h.answered ? "it has not replayed all WAL in time" : "it has not answered in time");
         return;
     }
     send_members(Resign{false, h.successor});
@@ -221,12 +224,14 @@ void Node::Impl::give_up_handover(const std::string &why) {
 }
 
 // Who has priority 0 and leads all the same, because nobody else had its WAL, or an operator forced it or has changed the
-// setting since, does so until another can.
+// setting since, does so until another can.  One that never has replayed all, because of a long query, say, shall not cost
+// commits a wait again and again: ever more seldom, and with another one first if there is one.
 void Node::Impl::end_stand_in() {
     if (configuration().paused || !obstacle(Switchover{}, now).empty())
         return;
-    hand_over_due = now + leases_between_handovers * promised_lease();
-    begin_handover(best_successor(now), "because its failover_priority is 0");
+    hand_over_due = now + leases_between_handovers * promised_lease() * (1 << std::min(handovers_begun++, doublings_at_most));
+    handed_over_to = best_successor(now, handed_over_to);
+    begin_handover(handed_over_to, "because its failover_priority is 0");
 }
 
 // What it compared was up to a heartbeat old.  An election later, when nobody waits for it any more, would surprise.

@@ -113,9 +113,13 @@ std::string Node::Impl::failover_obstacle(Instant at) const {
         return reason.empty() ? "this node waits to be admitted" : reason;
     const NodeId primary = acts() ? durable.self : leader;
     const bool silent = primary == NodeId::none || (!acts() && (promise_void || at >= promise_until));
-    if (configuration().paused)
-        return silent ? "elections are paused and there is no primary: SELECT ha_failover() makes this server one"
-                                       : "elections are paused: SELECT ha_resume() on the primary ends that";
+    if (configuration().paused && !silent)
+        return "elections are paused: SELECT ha_resume() on the primary ends that";
+    if (configuration().paused) {
+        const std::string why_not = obstacle_to(StandByOrder{}, at);
+        return "elections are paused and there is no primary: " +
+               (why_not.empty() ? "SELECT ha_failover() makes this server one" : why_not);
+    }
     if (primary == NodeId::none)
         return why_no_primary(at);
     if (configuration().voter_count() < 3)
@@ -162,17 +166,23 @@ std::string Node::Impl::failover_obstacle(Instant at) const {
 // Whom an election lacks, among those whom this node hears; empty: it can be held.
 std::string Node::Impl::lacks_for_election(Instant at) const {
     std::set<NodeId> able;
+    bool somebody = settings.kind == MemberKind::data && (settings.priority > 0 || may_stand()); // who may lead
+    std::string ruled_out;
     for (const Member &member : configuration().members) {
         const bool self = member.id == durable.self;
         const MemberTable::Row *row = table.find(member.id);
         const LocalState &state = self ? local : row ? row->report.local : LocalState{};
-        if ((self || liveness(member.id, at) == Liveness::alive) &&
-            (member.kind == MemberKind::witness || (state.position_known && state.in_recovery)))
-            able.insert(member.id);
+        const bool data = member.kind == MemberKind::data;
+        if ((!self && liveness(member.id, at) != Liveness::alive) || (data && !(state.position_known && state.in_recovery)))
+            continue;
+        able.insert(member.id);
+        somebody |= data && !self && member.priority > 0;
+        if (data)
+            ruled_out += (ruled_out.empty() ? "" : ", ") + member.name;
     }
     const bool enough_voters = has_majority(configuration(), able);
     if (enough_voters && wins_election(configuration(), able))
-        return "";
+        return somebody ? "" : "there is no primary: nobody who is heard may lead, because of failover_priority 0: " + ruled_out;
     std::string missing;
     for (const Member &member : configuration().members)
         if (!able.contains(member.id) && (enough_voters ? contains(configuration().sync.set, member.id) : member.voter))

@@ -4,6 +4,8 @@
 // so without it as stand-in there would be no primary until a person came.  It leads until another has what it has.
 #include "schedule.hpp"
 
+#include <algorithm>
+
 namespace {
 
 class StandIn : public Schedule {
@@ -129,6 +131,110 @@ TEST_F(StandIn, APrimaryWhosePriorityBecomesZeroHandsOver) {
         pass(milliseconds(100));
     }
     EXPECT_EQ(role(), Role::deposed);
+}
+
+// -- where the settings of now are not those of the record
+
+TEST_F(StandIn, WhoIsNamedAsSuccessorLeadsWhateverItsPriorityHasBecome) {
+    settings.priority = 0; // not recorded yet: the primary could not know
+    start(3);
+    hear(1, 1, primary_heartbeat(1, 1));
+    hear(1, 1, Resign{false, id(3)});
+    hear(1, 1, StandNow{});
+    pass(milliseconds(50));
+    EXPECT_EQ(sent<VoteRequest>().size(), 2u) << "otherwise nobody may be left to stand";
+}
+
+TEST_F(StandIn, StandsWhereACandidateLacksItsWalWhateverTheRecordSays) {
+    disk.configuration.members[1].priority = 0; // raised since, which nobody can record without a primary
+    without_primary(3);
+    wait(seconds(3));
+    EXPECT_TRUE(sent<VoteRequest>().empty());
+    hear(2, 1, request(true, 2, position(1, 900)));
+    ASSERT_FALSE(sent<VoteReply>().back().granted);
+    wait(seconds(1));
+    EXPECT_EQ(sent<VoteRequest>().size(), 2u);
+}
+
+TEST_F(StandIn, OfACandidateThatHasItsWalItTakesNoNotice) {
+    disk.configuration.members[1].priority = 0;
+    local.position = position(1, 900);
+    without_primary(3);
+    hear(2, 1, request(true, 2, position(1, 900)));
+    wait(seconds(3));
+    EXPECT_TRUE(sent<VoteRequest>().empty());
+}
+
+TEST_F(StandIn, TheLastPrimaryOfAPausedClusterComesBackAsPrimary) {
+    disk.configuration.paused = true;
+    disk.configuration.recorded_by = id(3);
+    local.position = position(1, 900); // as much as n2
+    without_primary(3);
+    wait(seconds(3));
+    EXPECT_GE(sent<VoteRequest>().size(), 2u) << "nobody else stands while a pause lasts";
+}
+
+// -- a successor that does not come to an end
+
+class StandInThatIsKept : public StandIn {
+protected:
+    unsigned given_up() const {
+        const std::vector<Note> notes = all<Note>();
+        return static_cast<unsigned>(std::count_if(notes.begin(), notes.end(), [](const Note &note) {
+            return note.reason.find("given up") != std::string::npos;
+        }));
+    }
+    void lead_for(Duration time, bool third_has_replayed) { // n2 never replays the last byte
+        settings.synchronous = disk.configuration.synchronous = false;
+        disk.configuration.sync = {};
+        start_as_primary();
+        settings.priority = 0;
+        node->reconfigure(settings);
+        for (const Instant until = now + time; now < until && role() == Role::primary; pass(milliseconds(100))) {
+            LocalState theirs;
+            theirs.position_known = theirs.streaming = true;
+            theirs.position = local.position;
+            theirs.replayed = static_cast<Lsn>(raw(local.position.lsn) - 1);
+            answer(2, 1, theirs);
+            if (third_has_replayed)
+                theirs.replayed = local.position.lsn;
+            answer(3, 1, theirs);
+        }
+    }
+};
+
+TEST_F(StandInThatIsKept, TriesMoreAndMoreSeldom) {
+    lead_for(seconds(150), false);
+    EXPECT_EQ(role(), Role::primary);
+    EXPECT_EQ(given_up(), 4u) << "at once, then after 10, 20 and 40 leases";
+}
+
+TEST_F(StandInThatIsKept, TriesAnotherOneNext) {
+    lead_for(seconds(60), true);
+    EXPECT_EQ(given_up(), 1u);
+    ASSERT_FALSE(sent<Resign>().empty());
+    EXPECT_EQ(sent<Resign>()[0].successor, id(3));
+}
+
+// -- what people read
+
+TEST_F(StandIn, SaysThatNobodyMayLead) {
+    disk.configuration.members[1].priority = 0;
+    local.position = position(1, 900);
+    without_primary(3);
+    hear(2, 2, request(true, 3, local.position)); // a new term, in which nobody leads
+    hear(2, 2, VoteReply{true, term(3), false, Refusal::none, local.position, {}});
+    wait(seconds(3));
+    EXPECT_EQ(node->status(now).failover_reason,
+              "there is no primary: nobody who is heard may lead, because of failover_priority 0: n2, n3");
+}
+
+TEST_F(StandIn, SaysWhyNoOrderMakesItThePrimary) {
+    disk.configuration.paused = true;
+    local.position = position(1, 900);
+    without_primary(3);
+    EXPECT_EQ(node->status(now).failover_reason, "elections are paused and there is no primary: this node has "
+                                                 "failover_priority 0, and no WAL that others lack");
 }
 
 } // namespace
