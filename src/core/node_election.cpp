@@ -155,7 +155,7 @@ void Node::Impl::on_vote_request(const Message &message, const VoteRequest &requ
     Refusal refusal = refusal_before_gate(message.from, request);
     if (refusal == Refusal::none && behind(request) && !overlooks_position_of(message.from))
         refusal = Refusal::position_behind;
-    if (refusal == Refusal::position_behind && request.position < local.position)
+    if (refusal == Refusal::position_behind)
         candidate_lacks_wal_until = now + promised_lease();
     if (refusal != Refusal::none || request.pre) {
         answer_vote(message.from, request, refusal);

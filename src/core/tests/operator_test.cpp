@@ -62,8 +62,13 @@ TEST_F(Operator, ASwitchoverEndsTheTermWhenTheSuccessorHasAllWal) {
 
 TEST_F(Operator, ASwitchoverWaitsForAWordOfTheSuccessor) {
     lead(); // idle: all have said before that they have everything
+    const Instant before = now;
+    now += milliseconds(10);
     order(Switchover{id(2)});
     sample();
+    MemberReport self = report(2, 1);
+    self.local.replayed = self.local.position.lsn;
+    hear(2, 1, HeartbeatReply{before, true, node->durable().configuration.version, self});
     EXPECT_TRUE(sent<Resign>().empty()) << "it may have died since";
     all_answer();
     EXPECT_EQ(sent<Resign>().size(), 2u);
