@@ -332,7 +332,7 @@ struct Node::Impl {
 
     // node_sync.cpp
     Duration stream_patience() const { return std::max(settings.standby_patience, 5 * settings.heartbeat_interval); }
-    bool streams_hang();
+    void look_for_hanging_streams();
     void watch_streams();
     void note_waiting();
     std::string why_lost(NodeId id) const;

@@ -14,7 +14,7 @@ constexpr Lsn beyond_all = static_cast<Lsn>(UINT64_MAX);
 // confirmations do not get through, while heartbeats do.  To have all WAL is then no sign of a stream that works.
 // That holds until one gets through or nobody waits for any, also while PostgreSQL takes over another rule: who is
 // lost must not look well in between.
-bool Node::Impl::streams_hang() {
+void Node::Impl::look_for_hanging_streams() {
     const bool none_wanted = !sync_pending && sync_in_effect.quorum <= 1;
     if (hung_at && (confirmed > *hung_at || none_wanted))
         hung_at.reset();
@@ -24,7 +24,6 @@ bool Node::Impl::streams_hang() {
         now - std::max(confirmed_grew, listening_since) >= enough && confirmed < due &&
         caught_up_to(due, sync_in_effect))
         hung_at = confirmed;
-    return hung_at.has_value();
 }
 
 // Who streams on, who is lost to the sync set.  A primary that was not listening, because it had no lease or
@@ -35,7 +34,7 @@ void Node::Impl::watch_streams() {
         listening_since = now;
     streams_looked_at = now;
     own_wal.add(local.position.lsn, now, 2 * patience);
-    const bool hang = streams_hang();
+    look_for_hanging_streams();
     std::erase_if(streams, [&](const auto &entry) { return !configuration().find(entry.first); });
     for (const Member &member : configuration().members) {
         if (member.id == durable.self || member.kind != MemberKind::data)
@@ -46,7 +45,7 @@ void Node::Impl::watch_streams() {
             const bool follows = row->report.role == Role::standby && row->report.term == durable.term &&
                                  theirs.streaming && theirs.position.timeline == local.position.timeline;
             const bool near = theirs.position.lsn >= own_wal.at(row->news - patience / 2);
-            watch.report(follows, near, theirs.position.lsn, hang ? beyond_all : local.position.lsn, row->news, patience);
+            watch.report(follows, near, theirs.position.lsn, hung_at ? beyond_all : local.position.lsn, row->news, patience);
         }
         if (!watch.lost() && contains(configuration().sync.set, member.id) &&
             watch.overdue(listening_since, now, patience) && !planted(Bug::nobody_is_lost))
