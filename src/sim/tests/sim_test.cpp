@@ -50,17 +50,17 @@ struct Regression {
     std::uint64_t seed;
 };
 constexpr Regression regressions[] = {
-    {"1", 1},
-    {"84", 84},
-    {"336", 336},
-    {"582", 582},
-    {"1085", 1085},
-    {"1479", 1479},
-    {"1561", 1561},
-    {"3912", 3912},
-    {"114123", 114123},
-    {"216553", 216553},
-    {"524733", 524733},
+    {"AfterAFailedSaveTheSyncRuleIsTold", 1},
+    {"RecordMakesAVoterOfWhoHasNotSeenIt", 84},
+    {"OldResignationOfAPrimaryThatCameBack", 336},
+    {"SecondSaveOfAStepFails", 582},
+    {"PreVotesOnSlowLinks", 1085},
+    {"NewIdentityKnowsNoLivingSeed", 1479},
+    {"NewIdentitiesKnowOnlyEachOther", 1561},
+    {"TwoOfFiveIdentitiesLost", 3912},
+    {"ReadBeforeTheNewRuleWasInEffect", 114123},
+    {"QuestionDroppedByAFailedSave", 216553},
+    {"HistoriesComparedByAnOldSample", 524733},
     {"OldCopyThatKnowsOnlyDeadIdentities", 226}, // Schedule.AnOldRecordIsShownToAPrimaryThatItDoesNotName
     {"CascadeFromAServerThatWasPutBack", 257},   // Postgres::accept
     {"FollowsWhoWasPromotedByHand", 4053},       // Postgres::accept, server/gate.cpp
