@@ -440,6 +440,12 @@ void Node::Impl::persist_failed(const std::optional<DurableState> &stored) {
     sync_asked.reset();
     save_doubtful = true;
     leader_lineage.clear(); // perhaps of a primary that could not be followed: the next heartbeat brings it again
+    if (acts()) { // perhaps the lease was taken away, for a handover that nobody has been told of
+        handover.reset();
+        lease_until = long_ago;
+        out.push_back(SetLease{long_ago});
+        update_lease();
+    }
     apply_sync();
     schedule_election();
 }

@@ -98,11 +98,12 @@ std::string Node::Impl::obstacle_to(const Switchover &command, Instant at) const
     } else if (best_successor(at) == NodeId::none) {
         return nobody_can_succeed(at);
     }
-    std::set<NodeId> here; // without this node: it restarts, which may take long
+    std::set<NodeId> here; // without this node: it restarts, which may take long; nor those on another timeline, which may be rewound
     for (const Member &member : configuration().members)
-        if (member.id != durable.self && liveness(member.id, at) == Liveness::alive)
+        if (member.id != durable.self && liveness(member.id, at) == Liveness::alive &&
+            (member.kind == MemberKind::witness || table.find(member.id)->report.local.position.timeline == local.position.timeline))
             here.insert(member.id);
-    return wins_election(configuration(), here) ? "" : "not enough voters besides this server are heard to elect a successor";
+    return wins_election(configuration(), here) ? "" : "not enough voters besides this server follow it to elect a successor";
 }
 
 std::string Node::Impl::obstacle_to(const SetPaused &, Instant at) const { return obstacle_to_lead(at); }

@@ -74,6 +74,32 @@ TEST_F(Operator, ASwitchoverWaitsForAWordOfTheSuccessor) {
     EXPECT_EQ(sent<Resign>().size(), 2u);
 }
 
+TEST_F(Operator, ASwitchoverBegunInAStepThatCouldNotBeSavedIsVoid) {
+    lead();
+    order(Switchover{id(2)});
+    out.clear(); // dropped: so PostgreSQL still has its lease, and acknowledges
+    step(PersistFailed{disk});
+    ASSERT_FALSE(all<SetLease>().empty());
+    EXPECT_EQ(all<SetLease>()[0].until, long_ago);
+    EXPECT_TRUE(has_lease()) << "it goes on as primary";
+    sample();
+    all_answer();
+    EXPECT_TRUE(sent<Resign>().empty());
+}
+
+TEST_F(Operator, ASwitchoverCountsOnNobodyWhoMayHaveToBeRewound) {
+    lead();
+    LocalState streaming;
+    streaming.position_known = streaming.streaming = true;
+    streaming.position = local.position = position(3, 5000);
+    streaming.replayed = static_cast<Lsn>(5000);
+    sample();
+    answer(2, 1, streaming);
+    EXPECT_EQ(obstacle(Switchover{id(2)}), "not enough voters besides this server follow it to elect a successor") << "n3 is on timeline 1";
+    answer(3, 1, streaming);
+    EXPECT_EQ(obstacle(Switchover{id(2)}), "");
+}
+
 TEST_F(Operator, ASwitchoverThatTakesTooLongIsGivenUp) {
     lead();
     order(Switchover{id(2)});

@@ -47,7 +47,7 @@ protected:
         theirs.position = position(2, raw(local.position.lsn) - behind);
         theirs.replayed = theirs.position.lsn;
         answer(2, 2, theirs);
-        theirs.position = position(1, 900);
+        theirs.position = position(2, raw(local.position.lsn) - (128 << 20)); // and far behind
         answer(1, 2, theirs);
         for (const ApplySync &asked : all<ApplySync>())
             step(SyncInEffect{asked.rule});

@@ -84,6 +84,8 @@ constexpr Regression regressions[] = {
     {"AdmittedAndTheNextSaveFailed", 12047119},                 // Identities.AnAdmissionThatWasStoredCounts...
     {"OnlyWhoMustNotLeadHasTheCommits", 15500152},              // StandIn.StandsAfterTheOthersWhenOneOfThemLacksItsWal
     {"AStandInWhoseWorkerStartsAgain", 15612541},               // StandIn.APrimaryWhosePriorityBecomesZeroHandsOver
+    {"HandedOverWhileTheOthersHadToBeRewound", 18084348},       // Operator.ASwitchoverCountsOnNobodyWhoMayHaveToBeRewound
+    {"HandedOverInAStepThatCouldNotBeSaved", 18082038},         // Operator.ASwitchoverBegunInAStepThatCouldNotBeSavedIsVoid
     {"FollowsAfterAPromotionThatFailed", 17007843},             // Postgres::finish_promotion
     {"HandedOverToOneThatHadJustDied", 15806627},               // Operator.ASwitchoverWaitsForAWordOfTheSuccessor
     {"HeardLateAfterAStandstill", 11298},        // Sync.WhoWasHeardLateIsNotLetIn
