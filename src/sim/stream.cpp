@@ -78,6 +78,9 @@ void Postgres::accept(int standby) {
         }
         return other.connect_later(pause);
     }
+    // The number is the one that the core has looked at, and yet another server's: its history tells.
+    if (diverged && world().wal.branch(wal.branch).by_hand)
+        return other.connect_later(pause);
     // The gate's permission stands while the worker may sleep.  If the upstream is on another timeline by now
     // than the core has looked at, the wrapped walreceiver compares histories itself (src/server/gate.cpp).
     const bool unseen = world().wal.branch(wal.branch).timeline != timeline_of(other.receiver_.term);

@@ -85,6 +85,7 @@ constexpr Regression regressions[] = {
     {"OnlyWhoMustNotLeadHasTheCommits", 15500152},              // StandIn.StandsAfterTheOthersWhenOneOfThemLacksItsWal
     {"AStandInWhoseWorkerStartsAgain", 15612541},               // StandIn.APrimaryWhosePriorityBecomesZeroHandsOver
     {"HandedOverWhileTheOthersHadToBeRewound", 18084348},       // Operator.ASwitchoverCountsOnNobodyWhoMayHaveToBeRewound
+    {"PutBackAndPromotedByHandToTheTermsNumber", 15016106},     // Postgres::accept
     {"HandedOverInAStepThatCouldNotBeSaved", 18082038},         // Operator.ASwitchoverBegunInAStepThatCouldNotBeSavedIsVoid
     {"FollowsAfterAPromotionThatFailed", 17007843},             // Postgres::finish_promotion
     {"HandedOverToOneThatHadJustDied", 15806627},               // Operator.ASwitchoverWaitsForAWordOfTheSuccessor
