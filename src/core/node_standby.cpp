@@ -237,6 +237,9 @@ void Node::Impl::consider_rejoin() {
                          now - diverged_since >= heartbeats_diverged * settings.heartbeat_interval;
     if (rejoin_asked || !settled || !upstream)
         return;
+    // Cloned from the primary of a later term than this one's, which does not know yet that it is over.
+    if (raw(local.position.timeline) > raw(durable.term) && !promoted_by_hand())
+        return;
     rejoin_asked = true;
     // Below by_hand the numbers mean the same here and there; pg_rewind compares them, too.
     const bool numbers_shared = promoted_by_hand() && leader_lineage.back().timeline >= durable.by_hand;

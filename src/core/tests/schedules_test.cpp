@@ -224,6 +224,20 @@ TEST_F(Schedule, WhoseDataNeedsWalThatWasLostIsClonedAnew) {
     EXPECT_EQ(all<Rejoin>().back().own, local.position);
 }
 
+// A clone of the primary of term 5 is heard first by that of term 4, which is cut off and admits it.
+TEST_F(Schedule, WalOfALaterTermIsNotRewoundToAnOlderPrimary) {
+    disk.term = term(4);
+    local.position = position(5, 1500);
+    local.replayed = local.position.lsn;
+    start(2);
+    Heartbeat heartbeat = primary_heartbeat(1, 4);
+    heartbeat.lineage = {{static_cast<Timeline>(1), static_cast<Lsn>(500)}, {static_cast<Timeline>(4), Lsn::none}};
+    hear(1, 4, heartbeat);
+    pass(seconds(1));
+    EXPECT_TRUE(all<OpenGate>().empty());
+    EXPECT_TRUE(all<Rejoin>().empty());
+}
+
 TEST_F(Schedule, WhoseDataNeedsWalThatItsPrimaryHasFollows) {
     disk.term = term(2);
     local.promotable = false;

@@ -86,6 +86,7 @@ constexpr Regression regressions[] = {
     {"AStandInWhoseWorkerStartsAgain", 15612541},               // StandIn.APrimaryWhosePriorityBecomesZeroHandsOver
     {"HandedOverWhileTheOthersHadToBeRewound", 18084348},       // Operator.ASwitchoverCountsOnNobodyWhoMayHaveToBeRewound
     {"PutBackAndPromotedByHandToTheTermsNumber", 15016106},     // Postgres::accept
+    {"CloneOfALaterTermHeardByAnOlderPrimary", 18097012},       // Schedule.WalOfALaterTermIsNotRewoundToAnOlderPrimary
     {"HandedOverInAStepThatCouldNotBeSaved", 18082038},         // Operator.ASwitchoverBegunInAStepThatCouldNotBeSavedIsVoid
     {"FollowsAfterAPromotionThatFailed", 17007843},             // Postgres::finish_promotion
     {"HandedOverToOneThatHadJustDied", 15806627},               // Operator.ASwitchoverWaitsForAWordOfTheSuccessor
