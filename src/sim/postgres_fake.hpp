@@ -94,7 +94,8 @@ private:
     struct Sender { // a walsender for one standby
         bool connected = false;
         bool busy = false;        // a chunk is under way
-        bool finishing = false;   // end of COPY once everything is sent
+        bool finishing = false;   // end of COPY once everything is sent,
+        std::uint64_t last = 0;   // ... which on a standby that was promoted is the old timeline
         bool false_claim = false; // serves a standby that has other WAL
         std::uint32_t connection = 0;
         std::uint64_t sent = 0;

@@ -183,13 +183,14 @@ void Postgres::pump(int standby) {
     Sender &sender = senders_[static_cast<std::size_t>(standby)];
     if (!sender.connected || sender.busy || sender.false_claim || !server_alive_)
         return;
-    if (sender.sent >= wal.lsn) {
+    const std::uint64_t end = sender.finishing && !stopping_ ? sender.last : wal.lsn;
+    if (sender.sent >= end) {
         if (sender.finishing && (!stopping_ || sender.flushed >= wal.lsn))
             end_of_copy(standby);
         return;
     }
     sender.busy = true;
-    sender.sent = std::min(wal.lsn, sender.sent + world().options.chunk);
+    sender.sent = std::min(end, sender.sent + world().options.chunk);
     Host &target = world().host(standby);
     const Chunk chunk{static_cast<std::int8_t>(host_.index), static_cast<std::int8_t>(standby), sender.connection, 0,
                       world().wal.at(wal, sender.sent)};
@@ -264,7 +265,9 @@ void Postgres::disconnected(int standby, std::uint32_t connection) {
 // Clean stop, or this standby was promoted: whoever streams from here gets the rest and the end.
 void Postgres::finish_senders() {
     for (int standby = 0; standby < world().options.hosts; standby++) {
-        senders_[static_cast<std::size_t>(standby)].finishing = true;
+        Sender &sender = senders_[static_cast<std::size_t>(standby)];
+        sender.finishing = true;
+        sender.last = wal.lsn;
         pump(standby);
     }
 }

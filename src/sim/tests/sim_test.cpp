@@ -87,6 +87,7 @@ constexpr Regression regressions[] = {
     {"HandedOverWhileTheOthersHadToBeRewound", 18084348},       // Operator.ASwitchoverCountsOnNobodyWhoMayHaveToBeRewound
     {"PutBackAndPromotedByHandToTheTermsNumber", 15016106},     // Postgres::accept
     {"CloneOfALaterTermHeardByAnOlderPrimary", 18097012},       // Schedule.WalOfALaterTermIsNotRewoundToAnOlderPrimary
+    {"CascadeEndsWhereItsUpstreamIsPromoted", 18100044},        // Postgres::pump
     {"HandedOverInAStepThatCouldNotBeSaved", 18082038},         // Operator.ASwitchoverBegunInAStepThatCouldNotBeSavedIsVoid
     {"FollowsAfterAPromotionThatFailed", 17007843},             // Postgres::finish_promotion
     {"HandedOverToOneThatHadJustDied", 15806627},               // Operator.ASwitchoverWaitsForAWordOfTheSuccessor
