@@ -14,7 +14,7 @@ my $cluster = PgHaCluster->new(settings => "pg_ha.fence_wait = '200ms'\npg_ha.mi
 $cluster->start_all;
 PgHaCluster::append($cluster->data('rome') . '/postgresql.conf', "pg_ha.failover_priority = 0\n");
 kill 'HUP', $cluster->postmaster('rome');
-$cluster->poll('london', q{SELECT priority FROM ha_members WHERE name = 'rome'}, '0', 'rome never becomes primary');
+$cluster->poll('london', q{SELECT priority FROM ha_members WHERE name = 'rome'}, '0', 'rome is not to be elected');
 $cluster->hold_stream('london', 'rome');    # paris has all that rome has, whatever london writes
 $cluster->sql('london', 'INSERT INTO ledger VALUES (1, 0)');
 $cluster->poll('paris', 'SELECT count(*) FROM ledger', '1', 'paris has the row');

@@ -151,7 +151,8 @@ void start_gate() {
     int made = 0;
     const Failure incomplete = run_cpp([&made] { made = complete_histories(); });
     if (incomplete.failed)
-        ereport(FATAL, (errmsg("pg_ha: %s", incomplete.text), errdetail("Recovery would not find the newest timeline.")));
+        ereport(FATAL, (errmsg("pg_ha: %s", incomplete.text), errdetail("Recovery would not find the newest timeline."),
+                        errhint("Make sure that the server can write to pg_wal, then start it again.")));
     if (made > 0)
         ereport(LOG, (errmsg("pg_ha: %d missing timeline history files were made from the newest one", made)));
     ereport(LOG, (errmsg("pg_ha: starting as a standby: %s", failure.failed ? failure.text : reason),

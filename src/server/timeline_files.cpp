@@ -36,6 +36,10 @@ namespace pg_ha {
 
 namespace {
 
+// A server with more timelines than this has had more elections in a row than any cluster survives.
+constexpr TimeLineID histories_max = 10000;
+constexpr std::size_t history_bytes_max = 16 << 20;
+
 // Newest first, as PostgreSQL lists them.  Does `whole` say something else about what came before the last timeline of
 // `part` than `part` itself?  A placeholder says nothing.
 bool says_otherwise(const List *whole, const List *part) {
@@ -50,10 +54,6 @@ bool says_otherwise(const List *whole, const List *part) {
     }
     return skipped < 0;
 }
-
-// A server with more timelines than this has had more elections in a row than any cluster survives.
-constexpr TimeLineID histories_max = 10000;
-constexpr std::size_t history_bytes_max = 16 << 20;
 
 std::string path_of(TimeLineID timeline) {
     char path[MAXPGPATH];

@@ -5,6 +5,8 @@
 // happen: a calm cluster does not change its primary.
 #include "world.hpp"
 
+#include <algorithm>
+
 namespace pg_ha::sim {
 
 namespace {

@@ -280,13 +280,7 @@ TEST_F(Identities, APromotionByHandIsRememberedInTheState) {
 TEST_F(Identities, WalMadeByHandIsNeverStreamedOnAndAsksForAClone) {
     disk.by_hand = static_cast<Timeline>(2);
     disk.term = term(2);
-    local.position = position(2, 1000);
-    local.replayed = local.position.lsn;
-    start(2);
-    Heartbeat heartbeat = primary_heartbeat(1, 2);
-    heartbeat.lineage = {{static_cast<Timeline>(1), static_cast<Lsn>(500)}, {static_cast<Timeline>(2), Lsn::none}};
-    hear(1, 2, heartbeat);
-    pass(seconds(1));
+    follow_with(position(2, 1000), 2, {{static_cast<Timeline>(1), static_cast<Lsn>(500)}, {static_cast<Timeline>(2), Lsn::none}});
     EXPECT_TRUE(all<OpenGate>().empty());
     ASSERT_EQ(all<Rejoin>().size(), 1u);
     EXPECT_TRUE(all<Rejoin>().back().numbers_shared);
@@ -295,11 +289,7 @@ TEST_F(Identities, WalMadeByHandIsNeverStreamedOnAndAsksForAClone) {
 
 TEST_F(Identities, WalMadeByHandBeyondThePrimarysTimelinesIsRewound) {
     disk.by_hand = static_cast<Timeline>(2);
-    local.position = position(2, 1000);
-    local.replayed = local.position.lsn;
-    start(2);
-    hear(1, 1, primary_heartbeat(1, 1));
-    pass(seconds(1));
+    follow_with(position(2, 1000), 1, {{static_cast<Timeline>(1), Lsn::none}});
     EXPECT_TRUE(all<OpenGate>().empty());
     ASSERT_EQ(all<Rejoin>().size(), 1u);
     EXPECT_FALSE(all<Rejoin>().back().numbers_shared);

@@ -121,6 +121,16 @@ protected:
         h.self.role = Role::primary;
         return h;
     }
+    // n2 has replayed all its WAL, up to `ours`, and hears n1, primary of this term and history, for a second.
+    void follow_with(Position ours, unsigned in_term, const Lineage &lineage) {
+        local.position = ours;
+        local.replayed = ours.lsn;
+        start(2);
+        Heartbeat heartbeat = primary_heartbeat(1, in_term);
+        heartbeat.lineage = lineage;
+        hear(1, in_term, heartbeat);
+        pass(seconds(1));
+    }
     VoteRequest request(bool pre, unsigned in_term, Position at) { return {pre, term(in_term), at, {}, disk.configuration.version}; }
 
     template <class T> std::vector<T> sent() const {

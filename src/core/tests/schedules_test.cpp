@@ -208,16 +208,10 @@ TEST_F(Schedule, WhoseWalIsTooShortForItsDataVotesButDoesNotStand) {
 TEST_F(Schedule, WhoseDataNeedsWalThatWasLostIsClonedAnew) {
     disk.term = term(2);
     local.promotable = false;
-    local.position = position(2, 1000);
-    local.replayed = local.position.lsn;
     local.needed = position(2, 1500);
-    start(2);
-    Heartbeat heartbeat = primary_heartbeat(1, 3);
-    heartbeat.lineage = {{static_cast<Timeline>(1), static_cast<Lsn>(500)},
-                         {static_cast<Timeline>(2), static_cast<Lsn>(1200)},
-                         {static_cast<Timeline>(3), Lsn::none}};
-    hear(1, 3, heartbeat);
-    pass(seconds(1));
+    follow_with(position(2, 1000), 3, {{static_cast<Timeline>(1), static_cast<Lsn>(500)},
+                                       {static_cast<Timeline>(2), static_cast<Lsn>(1200)},
+                                       {static_cast<Timeline>(3), Lsn::none}});
     EXPECT_TRUE(all<OpenGate>().empty());
     ASSERT_EQ(all<Rejoin>().size(), 1u);
     EXPECT_TRUE(all<Rejoin>().back().data_ahead);
@@ -227,13 +221,7 @@ TEST_F(Schedule, WhoseDataNeedsWalThatWasLostIsClonedAnew) {
 // A clone of the primary of term 5 is heard first by that of term 4, which is cut off and admits it.
 TEST_F(Schedule, WalOfALaterTermIsNotRewoundToAnOlderPrimary) {
     disk.term = term(4);
-    local.position = position(5, 1500);
-    local.replayed = local.position.lsn;
-    start(2);
-    Heartbeat heartbeat = primary_heartbeat(1, 4);
-    heartbeat.lineage = {{static_cast<Timeline>(1), static_cast<Lsn>(500)}, {static_cast<Timeline>(4), Lsn::none}};
-    hear(1, 4, heartbeat);
-    pass(seconds(1));
+    follow_with(position(5, 1500), 4, {{static_cast<Timeline>(1), static_cast<Lsn>(500)}, {static_cast<Timeline>(4), Lsn::none}});
     EXPECT_TRUE(all<OpenGate>().empty());
     EXPECT_TRUE(all<Rejoin>().empty());
 }
@@ -241,14 +229,8 @@ TEST_F(Schedule, WalOfALaterTermIsNotRewoundToAnOlderPrimary) {
 TEST_F(Schedule, WhoseDataNeedsWalThatItsPrimaryHasFollows) {
     disk.term = term(2);
     local.promotable = false;
-    local.position = position(2, 1000);
-    local.replayed = local.position.lsn;
     local.needed = position(2, 1200);
-    start(2);
-    Heartbeat heartbeat = primary_heartbeat(1, 3);
-    heartbeat.lineage = {{static_cast<Timeline>(2), static_cast<Lsn>(1200)}, {static_cast<Timeline>(3), Lsn::none}};
-    hear(1, 3, heartbeat);
-    pass(seconds(1));
+    follow_with(position(2, 1000), 3, {{static_cast<Timeline>(2), static_cast<Lsn>(1200)}, {static_cast<Timeline>(3), Lsn::none}});
     EXPECT_FALSE(all<OpenGate>().empty());
     EXPECT_TRUE(all<Rejoin>().empty());
 }
